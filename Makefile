@@ -1,0 +1,40 @@
+# make setup | demo | test | lint | slow | clean
+VENV := .venv
+PY := $(VENV)/bin/python
+# The first interpreter that runs and is recent enough; override with make PYTHON=...
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+
+.PHONY: setup demo test slow lint format clean
+
+setup: $(VENV)/.installed
+
+# torch goes first, from its pin alone: an unbounded one would take several GB of GPU packages.
+$(VENV)/.installed: constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; make PYTHON=/path" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tfds]'
+	touch $@
+
+demo: setup
+	$(PY) -m jaxnets.train --config configs/quickstart.py --workdir runs/quickstart
+	$(PY) -m jaxnets.evaluate --workdir runs/quickstart
+
+test: setup
+	$(PY) -m pytest
+
+slow: setup
+	$(PY) -m pytest -m slow
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: setup
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) *.egg-info

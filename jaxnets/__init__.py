@@ -1,0 +1,31 @@
+"""Small CIFAR classifiers in JAX beside their PyTorch twins, proved to compute the same numbers.
+
+>>> import jaxnets
+>>> model = jaxnets.create_model("se_resnet")
+>>> model.eval()
+"""
+
+import importlib
+
+from jaxnets import _cpu_flags
+from jaxnets.errors import UserError
+
+_cpu_flags.apply()
+
+__version__ = "0.1.0"
+
+# Resolved at first use: the commands set jax up before anything imports it.
+_LAZY = {
+    "create_model": "jaxnets.models",
+    "list_models": "jaxnets.models",
+    "model_options": "jaxnets.models",
+    "load_weights": "jaxnets.port",
+}
+
+__all__ = ["UserError", "__version__", *_LAZY]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

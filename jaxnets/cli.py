@@ -1,0 +1,46 @@
+"""What every command shares: one line for a user's mistake, and exit codes that scripts can trust.
+
+0 success, 1 the answer is "no" (an audit over its budget), 2 a mistake the user can mend,
+130 interrupted, 143 terminated.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+
+from jaxnets.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that suggest the nearest flag."""
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str):
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if message.startswith("unrecognized") and unknown[0].startswith("-"):
+            near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
+            message += f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{message} (see python -m {self.prog} --help)")
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs a command's main on the process's arguments and exits with its code."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # The reader went away (`| head`); nothing more can be said to it.
+        sys.stderr.close()
+        code = 141
+    sys.exit(code or 0)

@@ -1,0 +1,23 @@
+"""What goes wrong for a user, as one line that says what, where and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend; its text is one line, shown without a traceback."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))
+
+
+def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
+    """The error for a `name` that is none of `choices`, with the nearest of them.
+
+    >>> print(unknown("model", "se_resnt", ["se_resnet", "resnet18"]))
+    unknown model 'se_resnt'; did you mean 'se_resnet'? Known: resnet18, se_resnet
+    """
+    known = sorted(choices)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return UserError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")

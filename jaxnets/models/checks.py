@@ -1,0 +1,44 @@
+"""Checks of the models' options: each raises a UserError that names the key and what it allows."""
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+
+from jaxnets.errors import UserError
+
+
+def rate(key: str, value: float) -> None:
+    """A dropout rate, in [0, 1)."""
+    if not isinstance(value, Real) or not 0 <= value < 1:
+        raise UserError(f"{key}={value!r}: a rate from 0 up to, not including, 1")
+
+
+def flag(key: str, value: bool) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise UserError(f"{key}={value!r}: True or False")
+
+
+def choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """One of a few words."""
+    if value not in (choices := tuple(choices)):
+        raise UserError(f"{key}={value!r}: choose one of {', '.join(choices)}")
+
+
+def whole(key: str, value: int, least: int = 1) -> None:
+    """A whole number, at least `least`."""
+    if not _is_whole(value, least):
+        raise UserError(f"{key}={value!r}: a whole number, at least {least}")
+
+
+def wholes(key: str, values: Sequence[int], length: int, least: int = 1) -> None:
+    """`length` whole numbers, each at least `least`."""
+    listed = isinstance(values, Sequence) and not isinstance(values, str)
+    if not listed or len(values) != length or not all(_is_whole(v, least) for v in values):
+        shown = tuple(values) if listed else values
+        raise UserError(
+            f"{key}={shown!r}: {length} whole numbers, one a stage, each at least {least}"
+        )
+
+
+def _is_whole(value: int, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least

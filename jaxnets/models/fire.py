@@ -1,0 +1,89 @@
+"""The parts that the CIFAR-100 networks of S0 are made of; every convolution has a bias."""
+
+from collections.abc import Callable
+from numbers import Real
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.errors import UserError
+from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Flatten, ReLU, Sequential
+
+
+def conv_bn_relu(in_channels: int, channels: int, kernel_size: int = 3, **kw) -> list[nnx.Module]:
+    """Three layers of a Sequential: (N, H, W, in) -> (N, H, W, out)."""
+    return [Conv(in_channels, channels, kernel_size, **kw), BatchNorm(channels, **kw), ReLU()]
+
+
+class FireModule(nnx.Module):
+    """concat(expand1x1(s), expand3x3(s)), s = squeeze(x) (Iandola et al. 2016); + x if `residual`.
+
+    (N, H, W, in) -> (N, H, W, e1 + e3); each of the three is a convolution, a BatchNorm and a ReLU.
+    No activation follows the addition.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        squeeze: int,
+        expand1x1: int,
+        expand3x3: int,
+        *,
+        residual: bool = False,
+        **kw,
+    ):
+        self.squeeze = Sequential(conv_bn_relu(in_channels, squeeze, 1, **kw))
+        self.expand1x1 = Sequential(conv_bn_relu(squeeze, expand1x1, 1, **kw))
+        self.expand3x3 = Sequential(conv_bn_relu(squeeze, expand3x3, 3, **kw))
+        self.residual = residual
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        s = self.squeeze(x)
+        y = jnp.concatenate([self.expand1x1(s), self.expand3x3(s)], axis=-1)
+        return y + x if self.residual else y
+
+
+class ResidualBlock(nnx.Module):
+    """relu(conv(x) + x), (N, H, W, C) -> (N, H, W, C).
+
+    `conv` is a 1x1 convolution, a BatchNorm, a ReLU, a 1x1 convolution and a BatchNorm.
+    """
+
+    def __init__(self, channels: int, **kw):
+        self.conv = Sequential(
+            [
+                *conv_bn_relu(channels, channels, 1, **kw),
+                Conv(channels, channels, 1, **kw),
+                BatchNorm(channels, **kw),
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jax.nn.relu(self.conv(x) + x)
+
+
+def classifier(features: int, num_classes: int, drop: float, **kw) -> Sequential:
+    """(N, H, W, C) -> (N, num_classes), H W C = features: flatten, dropout, linear."""
+    return Sequential(
+        [Flatten(), Dropout(drop, rngs=kw["rngs"]), Classifier(features, num_classes, **kw)]
+    )
+
+
+def scaled(width: float) -> Callable[[int], int]:
+    """The function channels -> width * channels; it refuses a width that leaves a fraction.
+
+    >>> scaled(0.25)(96)
+    24
+    """
+
+    def scale(channels: int) -> int:
+        value = channels * width if isinstance(width, Real) else 0
+        if value <= 0 or value != int(value):
+            raise UserError(
+                f"width={width!r}: a positive factor that keeps every channel count whole, such as "
+                "0.25, 0.5, 1 or 2"
+            )
+        return int(value)
+
+    return scale

@@ -1,0 +1,154 @@
+"""MishSEResNet18: the CIFAR-10 network of S1."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.models import checks
+from jaxnets.models.layers import (
+    BatchNorm,
+    Classifier,
+    Conv,
+    Dropout,
+    GlobalAvgPool,
+    Mish,
+    ReLU,
+    Sequential,
+    Sigmoid,
+)
+
+ACTIVATIONS = {"mish": Mish, "relu": ReLU}
+
+
+class SEBlock(nnx.Module):
+    """Squeeze-and-excitation (Hu et al. 2018): x * sigmoid(conv(act(conv(mean_hw(x))))).
+
+    (N, H, W, C) -> (N, H, W, C); both convolutions are 1x1 with a bias, C -> C // 16 -> C.
+    """
+
+    def __init__(self, channels: int, *, activation: str, **kw):
+        self.se = Sequential(
+            [
+                GlobalAvgPool(),
+                Conv(channels, channels // 16, 1, **kw),
+                ACTIVATIONS[activation](),
+                Conv(channels // 16, channels, 1, **kw),
+                Sigmoid(),
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.se(x)
+
+
+class BasicBlock(nnx.Module):
+    """act(se(bn2(conv2(act(bn1(conv1(x)))))) + shortcut(x)).
+
+    (N, H, W, in) -> (N, H/stride, W/stride, out).  `shortcut` is empty where the shapes agree, a
+    1x1 convolution and a BatchNorm otherwise.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        activation: str,
+        se: bool,
+        rngs: nnx.Rngs,
+        **kw,
+    ):
+        conv = {"bias": False, "rngs": rngs, **kw}
+        self.conv1 = Conv(in_channels, channels, 3, stride=stride, **conv)
+        self.bn1 = BatchNorm(channels, **kw)
+        self.conv2 = Conv(channels, channels, 3, **conv)
+        self.bn2 = BatchNorm(channels, **kw)
+        self.se = SEBlock(channels, activation=activation, rngs=rngs, **kw) if se else Sequential()
+        self.shortcut = Sequential()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = Sequential(
+                [
+                    Conv(in_channels, channels, 1, stride=stride, **conv),
+                    BatchNorm(channels, **kw),
+                ]
+            )
+        self.act = ACTIVATIONS[activation]()
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.act(self.bn1(self.conv1(x)))
+        y = self.se(self.bn2(self.conv2(y)))
+        return self.act(y + self.shortcut(x))
+
+
+class MishSEResNet18(nnx.Module):
+    """ResNet-18 with Mish and excitation: (N, 32, 32, 3) -> (N, num_classes); 4,570,934 parameters.
+
+    A 3x3 stem, four stages of basic blocks at strides 1, 2, 2, 2, the mean over what is left,
+    dropout, a linear layer.
+
+    Args:
+        num_classes: logits.
+        activation: "mish", or "relu" everywhere in its place.
+        se: an excitation in every block (35,340 parameters), or none.
+        widths: channels of the four stages, the first one also of the stem; with `se` at least 16.
+        num_blocks: blocks of the four stages.
+        drop: dropout rate before the linear layer.
+        dtype, param_dtype: as in Flax; logits are at least float32.
+
+    Source: S1.
+
+    >>> model = MishSEResNet18(widths=(16, 16, 32, 32), rngs=nnx.Rngs(0))
+    >>> model(jnp.zeros((2, 32, 32, 3))).shape
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        *,
+        activation: str = "mish",
+        se: bool = True,
+        widths: Sequence[int] = (32, 64, 256, 256),
+        num_blocks: Sequence[int] = (2, 2, 2, 2),
+        drop: float = 0.5,
+        dtype: jnp.dtype | None = None,
+        param_dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        checks.choice("activation", activation, ACTIVATIONS)
+        checks.flag("se", se)
+        checks.wholes("widths", widths, 4, least=16 if se else 1)
+        checks.wholes("num_blocks", num_blocks, 4)
+        checks.rate("drop", drop)
+        kw = {"dtype": dtype, "param_dtype": param_dtype}
+        self.conv1 = Conv(3, widths[0], 3, bias=False, rngs=rngs, **kw)
+        self.bn1 = BatchNorm(widths[0], **kw)
+        self.act = ACTIVATIONS[activation]()
+        in_channels = widths[0]
+        for stage, (channels, blocks) in enumerate(zip(widths, num_blocks, strict=True)):
+            layer = Sequential()
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                layer.append(
+                    BasicBlock(
+                        in_channels,
+                        channels,
+                        stride,
+                        activation=activation,
+                        se=se,
+                        rngs=rngs,
+                        **kw,
+                    )
+                )
+                in_channels = channels
+            setattr(self, f"layer{stage + 1}", layer)
+        self.dropout = Dropout(drop, rngs=rngs)
+        self.fc = Classifier(in_channels, num_classes, rngs=rngs, **kw)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.act(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.dropout(x.mean((1, 2))))

@@ -1,0 +1,92 @@
+"""The models by name, with their options checked before they are built."""
+
+import importlib
+import inspect
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.errors import UserError, unknown
+
+_NOT_OPTIONS = ("self", "num_classes", "dtype", "param_dtype", "rngs")
+
+
+class Entry(NamedTuple):
+    """Where a model is defined, and the document that it rebuilds."""
+
+    module: str
+    cls: str
+    source: str
+
+
+MODELS = {
+    "se_resnet": Entry("se_resnet", "SEResNet", "S2, S3"),
+    "mish_se_resnet18": Entry("mish_se_resnet", "MishSEResNet18", "S1"),
+    "dense_se_resnet": Entry("dense_se_resnet", "DenseSEResNet", "S3"),
+    "cifar100_v1": Entry("cifar100", "Cifar100v1", "S0"),
+    "cifar100_v2": Entry("cifar100", "Cifar100v2", "S0"),
+    "cifar100_v3": Entry("cifar100", "Cifar100v3", "S0"),
+    "cifar100_v4": Entry("cifar100", "Cifar100v4", "S0"),
+    "cifar100_v5": Entry("cifar100", "Cifar100v5", "S0"),
+    "resnet18": Entry("resnet18", "ResNet18", "kuangliu/pytorch-cifar"),
+}
+
+
+def list_models() -> list[str]:
+    """The names that `create_model` takes."""
+    return list(MODELS)
+
+
+def model_class(name: str) -> type[nnx.Module]:
+    """The class of the model called `name`; a UserError names the nearest one otherwise."""
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    entry = MODELS[name]
+    return getattr(importlib.import_module(f"jaxnets.models.{entry.module}"), entry.cls)
+
+
+def model_options(name: str) -> dict[str, object]:
+    """The options of a model and their defaults."""
+    parameters = inspect.signature(model_class(name).__init__).parameters
+    return {k: p.default for k, p in parameters.items() if k not in _NOT_OPTIONS}
+
+
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    *,
+    dtype: jnp.dtype | None = None,
+    param_dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs | None = None,
+    **options,
+) -> nnx.Module:
+    """Builds a model by name, in training mode; call it on NHWC float arrays.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: logits; the documented number (10, or 100 for cifar100_*) if left out.
+        dtype: of the computation, as in Flax: None follows input and parameters.
+        param_dtype: of the parameters.  BatchNorm statistics are kept in it, and at least float32.
+        rngs: streams for initial weights and dropout; `nnx.Rngs(0)` if left out.
+        options: the model's own, see `model_options(name)`.
+
+    Raises:
+        UserError: unknown name, option or value, in one line with the allowed ones.
+
+    >>> model = create_model("se_resnet", num_channels=16)
+    >>> model.eval()
+    >>> model(jnp.zeros((1, 32, 32, 3))).shape
+    (1, 10)
+    """
+    cls = model_class(name)
+    known = model_options(name)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
+    if num_classes is not None:
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise UserError(f"num_classes={num_classes!r}: a whole number, at least 1")
+        options["num_classes"] = num_classes
+    rngs = nnx.Rngs(0) if rngs is None else rngs
+    return cls(dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)

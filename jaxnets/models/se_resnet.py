@@ -1,0 +1,169 @@
+"""SE-ResNet: the CIFAR-10 network of S2 ("SE-ResNet, 300 epochs") and S3 ("Basic SE-ResNet")."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.errors import UserError
+from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequential
+
+SE_PLACEMENTS = ("stem", "block", "none")
+
+
+class SEBlock(nnx.Module):
+    """Squeeze-and-excitation (Hu et al. 2018): x * sigmoid(conv2(relu(conv1(mean_hw(x))))).
+
+    (N, H, W, C) -> (N, H, W, C); both convolutions are 1x1 with a bias, C -> C // 16 -> C.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16, **kw):
+        self.conv1 = Conv(channels, channels // reduction, 1, **kw)
+        self.conv2 = Conv(channels // reduction, channels, 1, **kw)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        s = x.mean((1, 2), keepdims=True)
+        s = jax.nn.sigmoid(self.conv2(jax.nn.relu(self.conv1(s))))
+        return x * s
+
+
+class BasicBlock(nnx.Module):
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)), dropout after it.
+
+    (N, H, W, in) -> (N, H/stride, W/stride, out).  `shortcut` is empty where the shapes agree, a
+    convolution and a BatchNorm otherwise.  With `se` the excitation stands before the addition.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        kernel_size: int,
+        shortcut_kernel_size: int,
+        se: bool,
+        drop: float,
+        rngs: nnx.Rngs,
+        **kw,
+    ):
+        conv = {"bias": False, "rngs": rngs, **kw}
+        self.conv1 = Conv(in_channels, channels, kernel_size, stride=stride, **conv)
+        self.bn1 = BatchNorm(channels, **kw)
+        self.conv2 = Conv(channels, channels, kernel_size, **conv)
+        self.bn2 = BatchNorm(channels, **kw)
+        self.shortcut = Sequential()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = Sequential(
+                [
+                    Conv(in_channels, channels, shortcut_kernel_size, stride=stride, **conv),
+                    BatchNorm(channels, **kw),
+                ]
+            )
+        self.seblock = SEBlock(channels, rngs=rngs, **kw) if se else Sequential()
+        self.dropout = Dropout(drop, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = self.seblock(self.bn2(self.conv2(y)))
+        return self.dropout(jax.nn.relu(y + self.shortcut(x)))
+
+
+class SEResNet(nnx.Module):
+    """SE-ResNet [4, 4, 3]: (N, 32, 32, 3) -> logits (N, num_classes); 4,697,742 parameters.
+
+    A 3x3 stem, three stages of basic blocks at widths c, 2c, 4c and strides 1, 2, 2, the mean over
+    what is left, dropout, a linear layer.
+
+    Args:
+        num_classes: logits.
+        num_blocks: blocks a stage; its length is the number of stages.
+        num_channels: c, the width of the stem and of the first stage.
+        conv_kernel_sizes, shortcut_kernel_sizes: odd sizes, one a stage.
+        se: "stem" - one excitation after the stem, the published 4,697,742 parameters; "block" -
+            one in every block (4,733,610); "none" (4,697,162).
+        drop: dropout rate after every block and before the linear layer.
+        avg_pool_kernel_size: only checked: 32 / 2^(stages - 1).
+        dtype, param_dtype: as in Flax; logits are at least float32.
+
+    Source: S2 and S3.
+
+    >>> SEResNet(num_channels=16, rngs=nnx.Rngs(0))(jnp.zeros((2, 32, 32, 3))).shape
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        *,
+        num_blocks: Sequence[int] = (4, 4, 3),
+        num_channels: int = 64,
+        conv_kernel_sizes: Sequence[int] = (3, 3, 3),
+        shortcut_kernel_sizes: Sequence[int] = (1, 1, 1),
+        se: str = "stem",
+        drop: float = 0.0,
+        avg_pool_kernel_size: int | None = None,
+        dtype: jnp.dtype | None = None,
+        param_dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop)
+        left = 32 // 2 ** (len(num_blocks) - 1)
+        if avg_pool_kernel_size not in (None, left):
+            raise UserError(
+                f"avg_pool_kernel_size={avg_pool_kernel_size}: {len(num_blocks)} stages leave "
+                f"{left}x{left} pixels; give {left} or leave it out"
+            )
+        kw = {"dtype": dtype, "param_dtype": param_dtype}
+        width = num_channels
+        self.conv1 = Conv(3, width, 3, bias=False, rngs=rngs, **kw)
+        self.bn1 = BatchNorm(width, **kw)
+        self.seblock = SEBlock(width, rngs=rngs, **kw) if se == "stem" else Sequential()
+        self.residual_layers = nnx.List()
+        in_channels = width
+        for stage, blocks in enumerate(num_blocks):
+            channels = width * 2**stage
+            layer = Sequential()
+            for block in range(blocks):
+                layer.append(
+                    BasicBlock(
+                        in_channels,
+                        channels,
+                        stride=2 if stage > 0 and block == 0 else 1,
+                        kernel_size=conv_kernel_sizes[stage],
+                        shortcut_kernel_size=shortcut_kernel_sizes[stage],
+                        se=se == "block",
+                        drop=drop,
+                        rngs=rngs,
+                        **kw,
+                    )
+                )
+                in_channels = channels
+            self.residual_layers.append(layer)
+        self.dropout = Dropout(drop, rngs=rngs)
+        self.linear = Classifier(in_channels, num_classes, rngs=rngs, **kw)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = jax.nn.relu(self.bn1(self.conv1(x)))
+        x = self.seblock(x)
+        for layer in self.residual_layers:
+            x = layer(x)
+        return self.linear(self.dropout(x.mean((1, 2))))
+
+
+def _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop) -> None:
+    if se not in SE_PLACEMENTS:
+        raise UserError(f"se={se!r}: choose one of {', '.join(SE_PLACEMENTS)}")
+    if not 0 <= drop < 1:
+        raise UserError(f"drop={drop}: a rate from 0 up to, not including, 1")
+    if not num_blocks or min(num_blocks) < 1 or len(num_blocks) > 6:
+        raise UserError(f"num_blocks={tuple(num_blocks)}: one to six stages of at least one block")
+    if num_channels < 1 or (se != "none" and num_channels < 16):
+        raise UserError(f"num_channels={num_channels}: at least 1, and at least 16 with se={se!r}")
+    for key, sizes in (
+        ("conv_kernel_sizes", conv_kernel_sizes),
+        ("shortcut_kernel_sizes", shortcut_kernel_sizes),
+    ):
+        if len(sizes) != len(num_blocks) or any(k < 1 or k % 2 == 0 for k in sizes):
+            raise UserError(f"{key}={tuple(sizes)}: {len(num_blocks)} odd sizes, one a stage")

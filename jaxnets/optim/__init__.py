@@ -1,0 +1,12 @@
+"""Optimizers and learning rates with PyTorch's semantics, as optax transformations.
+
+>>> optimizer = make_optimizer(
+...     config.optim, config.schedule, steps_per_epoch=391, num_epochs=200
+... )  # doctest: +SKIP
+>>> opt_state = optimizer.tx.init(params)  # doctest: +SKIP
+"""
+
+from jaxnets.optim.build import Optimizer, make_optimizer
+from jaxnets.optim.transforms import slow_weights
+
+__all__ = ["Optimizer", "make_optimizer", "slow_weights"]

@@ -1,0 +1,239 @@
+"""From `config.optim` and `config.schedule` to an optimizer, every value checked on the way."""
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import optax
+
+from jaxnets.errors import UserError, unknown
+from jaxnets.optim import schedules, transforms
+from jaxnets.optim.schedules import Schedule
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "cosine", "warm_restarts", "multistep", "one_cycle")
+
+
+class Optimizer(NamedTuple):
+    """What a train step and its log need: the transformation, and its curves by step.
+
+    tx: its state is always (EmptyState, EmptyState, SgdState | AdamState), of clipping, coupled
+    decay and the optimizer proper; with Lookahead, LookaheadState(count, slow, that).
+    lr: step -> learning rate.
+    momentum: step -> momentum (Adam: beta1) where it is scheduled, else None.
+    """
+
+    tx: optax.GradientTransformation
+    lr: Schedule
+    momentum: Schedule | None
+
+
+def make_optimizer(
+    optim_config: Any, schedule_config: Any, *, steps_per_epoch: int, num_epochs: int
+) -> Optimizer:
+    """The optimizer of a recipe: clip, add coupled weight decay, momentum, times -lr, Lookahead.
+
+    Semantics are `torch.optim`'s: decay covers every parameter; `sgd` and `adam` add it to the
+    clipped gradient, `adamw` shrinks the parameters by lr * decay. `weight_decay=None` is torch's
+    default (0; 1e-2 for adamw). `nesterov` and `momentum` concern sgd; `beta1`, `beta2` and `eps`
+    the others. Schedules run per step or per epoch; `one_cycle` ignores `optim.lr`, and its
+    `cycle_momentum` drives sgd's momentum or Adam's beta1.
+
+    Raises UserError naming the key and its allowed values.
+    """
+    _require(_is_int(steps_per_epoch) and steps_per_epoch > 0, "steps_per_epoch", steps_per_epoch)
+    _require(_is_int(num_epochs) and num_epochs > 0, "config.num_epochs", num_epochs)
+    optim = _Section("config.optim", optim_config)
+    name = optim.choice("name", OPTIMIZERS)
+    base_lr = optim.number("lr", "a number >= 0", lambda v: v >= 0)
+    lr, momentum = _schedules(
+        base_lr, _Section("config.schedule", schedule_config), steps_per_epoch, num_epochs
+    )
+
+    default_decay = 1e-2 if name == "adamw" else 0.0
+    decay = optim.number("weight_decay", "a number >= 0", lambda v: v >= 0, default_decay)
+    if name == "sgd":
+        core = _sgd(optim, lr, momentum)
+    else:
+        core = _adam(optim, lr, momentum, decay if name == "adamw" else 0.0)
+    coupled = optax.identity() if name == "adamw" else optax.add_decayed_weights(decay)
+    tx = _lookahead(optim, optax.chain(_clip(optim), coupled, core))
+    return Optimizer(tx, lr, momentum)
+
+
+def _sgd(
+    optim: "_Section", lr: Schedule, scheduled: Schedule | None
+) -> optax.GradientTransformation:
+    momentum = optim.number("momentum", "a number in [0, 1)", lambda v: 0 <= v < 1, 0.0)
+    nesterov = optim.flag("nesterov")
+    if nesterov and momentum == 0:
+        raise UserError("config.optim.nesterov=True needs config.optim.momentum > 0")
+    return transforms.sgd(lr, momentum if scheduled is None else scheduled, nesterov)
+
+
+def _adam(
+    optim: "_Section", lr: Schedule, scheduled: Schedule | None, decay: float
+) -> optax.GradientTransformation:
+    beta1 = optim.number("beta1", "a number in [0, 1)", lambda v: 0 <= v < 1, 0.9)
+    beta2 = optim.number("beta2", "a number in [0, 1)", lambda v: 0 <= v < 1, 0.999)
+    eps = optim.number("eps", "a number >= 0", lambda v: v >= 0, 1e-8)
+    return transforms.adam(lr, beta1 if scheduled is None else scheduled, beta2, eps, decay)
+
+
+def _clip(optim: "_Section") -> optax.GradientTransformation:
+    kind = optim.choice("clip", ("none", "value", "norm"), "none")
+    if kind == "none":
+        return optax.identity()
+    limit = optim.number("clip_at", f"a number > 0 for clip={kind!r}", lambda v: v > 0)
+    return optax.clip(limit) if kind == "value" else transforms.clip_by_global_norm(limit)
+
+
+def _lookahead(optim: "_Section", tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    look = _Section("config.optim.lookahead", getattr(optim.config, "lookahead", None))
+    if not look.flag("enabled"):
+        return tx
+    k = look.integer("k", 1, 5)
+    alpha = look.number("alpha", "a number in (0, 1]", lambda v: 0 < v <= 1, 0.5)
+    first_sync = getattr(look.config, "first_sync", None)
+    allowed = "None (first sync after step k) or 1"
+    _require(first_sync is None or first_sync == 1, look.key("first_sync"), first_sync, allowed)
+    return transforms.lookahead(tx, k, alpha, first_sync)
+
+
+def _schedules(
+    base_lr: float, config: "_Section", steps_per_epoch: int, num_epochs: int
+) -> tuple[Schedule, Schedule | None]:
+    """The curves of the learning rate and, if it cycles, of the momentum; both by step."""
+    name = config.choice("name", SCHEDULES)
+    by_epoch = config.choice("per", ("step", "epoch"), "epoch") == "epoch"
+    unit = 1 if by_epoch else steps_per_epoch  # positions of the schedule in one epoch
+    warm, factor = _warm_up(config, by_epoch, unit, num_epochs)
+    length = num_epochs * unit - warm
+
+    def by_step(schedule: Schedule) -> Schedule:
+        return schedules.per_epoch(schedule, steps_per_epoch) if by_epoch else schedule
+
+    def warm_up(main: Schedule, initial_lr: float = base_lr) -> Schedule:
+        return by_step(schedules.warm_up(main, initial_lr, warm, factor))
+
+    if name == "one_cycle":
+        lr, initial_lr, momentum = _one_cycle(config, length)
+        if momentum is not None:  # the cycle has not begun while the learning rate warms up
+            momentum = by_step(schedules.delay(momentum, warm))
+        return warm_up(lr, initial_lr), momentum
+    if name == "constant":
+        return warm_up(schedules.constant(base_lr)), None
+    if name == "multistep":
+        milestones = config.get("milestones")
+        _require(_increasing(milestones), config.key("milestones"), milestones, _MILESTONES)
+        gamma = config.number("gamma", "a number > 0", lambda v: v > 0, 0.1)
+        edges = [m * unit for m in milestones]
+        return warm_up(schedules.multistep(base_lr, edges, gamma)), None
+
+    allowed = f"a number from 0 to config.optim.lr={base_lr}"
+    end_lr = config.number("end_lr", allowed, lambda v: 0 <= v <= base_lr, 0.0)
+    if name == "cosine":
+        epochs = config.integer("T_max", 1, None)
+        main = schedules.cosine(base_lr, end_lr, length if epochs is None else epochs * unit)
+    else:
+        T_0, T_mult = config.integer("T_0", 1, 10), config.integer("T_mult", 1, 2)
+        main = schedules.warm_restarts(base_lr, end_lr, T_0 * unit, T_mult)
+    return warm_up(main), None
+
+
+def _warm_up(config: "_Section", by_epoch: bool, unit: int, num_epochs: int) -> tuple[int, float]:
+    """Length of the warm-up in the schedule's positions, and the factor that it starts at."""
+    allowed = f"at least 0 and shorter than the run of {num_epochs} epochs"
+    epochs = config.number("warmup_epochs", f"a number {allowed}", lambda v: v >= 0, 0.0)
+    warm = round(epochs * unit)
+    whole = not by_epoch or warm == epochs
+    allowed = f"{'whole, since per=epoch, ' if by_epoch else ''}{allowed}"
+    _require(whole and warm < num_epochs * unit, config.key("warmup_epochs"), epochs, allowed)
+    factor = config.number("warmup_factor", "a number in (0, 1]", lambda v: 0 < v <= 1, 0.01)
+    return warm, factor
+
+
+def _one_cycle(config: "_Section", total: int) -> tuple[Schedule, float, Schedule | None]:
+    """The learning rate, the one that a warm-up rises to, and the momentum if it cycles."""
+    max_lr = config.number("max_lr", "a number > 0", lambda v: v > 0)
+    pct_start = config.number("pct_start", "a number in [0, 1]", lambda v: 0 <= v <= 1, 0.3)
+    if pct_start * total == 1:
+        raise UserError(
+            f"config.schedule.pct_start={pct_start}: must be a number in [0, 1] other than "
+            f"1/{total}, which leaves the rise of this run's {total} positions no length"
+        )
+    div_factor = config.number("div_factor", "a number > 0", lambda v: v > 0, 25.0)
+    final_div_factor = config.number("final_div_factor", "a number > 0", lambda v: v > 0, 1e4)
+    lr = schedules.one_cycle(max_lr, total, pct_start, div_factor, final_div_factor)
+    if not config.flag("cycle_momentum", True):
+        return lr, max_lr / div_factor, None
+    allowed, inside = "a number strictly between 0 and 1", lambda v: 0 < v < 1
+    low = config.number("base_momentum", allowed, inside, 0.85)
+    high = config.number("max_momentum", allowed, inside, 0.95)
+    momentum = schedules.one_cycle_momentum(low, high, total, pct_start)
+    return lr, max_lr / div_factor, momentum
+
+
+_MISSING = object()
+_MILESTONES = "strictly increasing whole numbers of epochs > 0"
+
+
+class _Section(NamedTuple):
+    """One section of the configuration; reads a key, checks it, and says what it may be."""
+
+    path: str
+    config: Any
+
+    def key(self, name: str) -> str:
+        return f"{self.path}.{name}"
+
+    def get(self, name: str, default: Any = _MISSING) -> Any:
+        """The key's value; its default where it is absent or None."""
+        value = getattr(self.config, name, None)
+        if value is not None:
+            return value
+        if default is _MISSING:
+            raise UserError(f"{self.key(name)} is missing: give it a value")
+        return default
+
+    def choice(self, name: str, choices: Sequence[str], default: Any = _MISSING) -> str:
+        value = self.get(name, default)
+        if value not in choices:
+            raise unknown(self.key(name), value, choices)
+        return value
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.get(name, default)
+        _require(isinstance(value, bool), self.key(name), value, "True or False")
+        return value
+
+    def number(
+        self, name: str, allowed: str, test: Callable[[float], bool], default: Any = _MISSING
+    ) -> float:
+        value = self.get(name, default)
+        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        _require(number and test(value), self.key(name), value, allowed)
+        return float(value)
+
+    def integer(self, name: str, low: int, default: int | None) -> int | None:
+        value = self.get(name, default)
+        if value is None:
+            return None
+        _require(_is_int(value) and value >= low, self.key(name), value, f"a whole number >= {low}")
+        return int(value)
+
+
+def _increasing(values: Any) -> bool:
+    if not isinstance(values, Sequence) or not values or not all(_is_int(v) for v in values):
+        return False
+    return all(a < b for a, b in zip([0, *values], values, strict=False))
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _require(ok: bool, key: str, value: Any, allowed: str = "a whole number > 0") -> None:
+    if not ok:
+        raise UserError(f"{key}={value!r}: must be {allowed}")

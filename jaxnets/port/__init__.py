@@ -1,0 +1,48 @@
+"""Weights between Flax and PyTorch."""
+
+import os
+from pathlib import Path
+
+from flax import nnx
+
+from jaxnets.port.files import load
+from jaxnets.port.names import check_names, from_state_dict, to_state_dict
+
+__all__ = ["from_state_dict", "load", "load_weights", "to_state_dict"]
+
+
+def load_weights(
+    model: nnx.Module, path: str | os.PathLike, checkpoint: str = "best"
+) -> nnx.Module:
+    """Fills a model from a file or a training run, whole or not at all; returns the model.
+
+    Args:
+        path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
+            model_state_dict; `module.` prefixes are stripped), a .safetensors file, or the workdir
+            of a run of jaxnets.train.
+        checkpoint: of a workdir: "best", "last" or a step.
+
+    Values are cast to the model's dtypes.
+
+    Raises:
+        UserError: what is wrong with the file, or which tensors do not fit the model.
+
+    >>> load_weights(create_model("se_resnet"), "se_resnet.pth")  # doctest: +SKIP
+    """
+    path = Path(path)
+    if path.is_dir():
+        _load_run(model, path, checkpoint)
+    else:
+        from_state_dict(model, load(path))
+    return model
+
+
+def _load_run(model: nnx.Module, workdir: Path, checkpoint: str) -> None:
+    from jaxnets.checkpoint import restore_weights
+    from jaxnets.models.functional import flat, update
+
+    params, stats = restore_weights(workdir, checkpoint)
+    current = flat(model, nnx.Param) | flat(model, nnx.BatchStat)
+    stored = params | stats
+    check_names({k: v.shape for k, v in current.items()}, {k: v.shape for k, v in stored.items()})
+    update(model, {name: value.astype(current[name].dtype) for name, value in stored.items()})

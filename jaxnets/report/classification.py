@@ -1,0 +1,92 @@
+"""How well each class is recognised."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxnets.errors import UserError
+from jaxnets.report.confusion import confusion_matrix
+
+
+def classification_report(
+    logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> dict[str, object]:
+    """Accuracy, top-5 and precision, recall and F1 of every class, ready for JSON.
+
+    precision = right / predicted as the class, recall = right / of the class, f1 their harmonic mean;
+    0 where the denominator is.  `macro` averages over all classes alike, `weighted` by their support,
+    the number of images of the class.  Of equal logits the first class ranks first.
+
+    Args:
+        logits: (N, K) logits or probabilities.
+        labels: (N,) integers in 0..K-1.
+        class_names: K names.
+
+    Returns:
+        {"n", "accuracy", "top5", "classes": [{"name", "precision", "recall", "f1", "support"}],
+        "macro", "weighted": {"precision", "recall", "f1"}, "confusion": K lists, rows = true class};
+        all but counts are fractions of 1.  top5 counts a label among the min(5, K) highest logits.
+
+    Raises:
+        UserError: no images, shapes that do not fit, labels out of range, NaN.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    k = len(class_names)
+    if logits.ndim != 2 or logits.shape[1] != k or labels.shape != logits.shape[:1]:
+        raise UserError(
+            f"{logits.shape} logits, {labels.shape} labels and {k} class names do not fit"
+        )
+    if not len(labels):
+        raise UserError("no images to report on")
+    if np.isnan(logits).any():
+        raise UserError(f"{np.isnan(logits).any(1).sum()} of {len(labels)} images have NaN logits")
+    # Stable, so that equal logits rank as argmax ranks them.
+    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    matrix = confusion_matrix(labels, ranked[:, 0], k)
+
+    def scores(average: str | None):
+        return precision_recall_fscore_support(
+            labels, ranked[:, 0], labels=range(k), average=average, zero_division=0
+        )
+
+    def means(average: str) -> dict[str, float]:
+        return dict(zip(_SCORES, map(float, scores(average)), strict=False))
+
+    return {
+        "n": len(labels),
+        "accuracy": float(np.mean(ranked[:, 0] == labels)),
+        "top5": float(np.mean((ranked == labels[:, None]).any(1))),
+        "classes": [
+            {"name": name, "precision": p, "recall": r, "f1": f, "support": n}
+            for name, p, r, f, n in zip(
+                class_names, *(s.tolist() for s in scores(None)), strict=True
+            )
+        ],
+        "macro": means("macro"),
+        "weighted": means("weighted"),
+        "confusion": matrix.tolist(),
+    }
+
+
+_SCORES = ("precision", "recall", "f1")
+
+
+def format_report(report: Mapping) -> str:
+    """The report as a table of fixed columns, in per cent, for a terminal."""
+    classes = report["classes"]
+    width = max(len("weighted mean"), *(len(row["name"]) for row in classes))
+    lines = [f"{'class':{width}}  precision  recall     f1  images"]
+    lines += [_line(row["name"], row, f"{row['support']:,}", width) for row in classes]
+    lines.append("-" * len(lines[0]))
+    n = f"{report['n']:,}"
+    lines.append(_line("mean", report["macro"], n, width))
+    lines.append(_line("weighted mean", report["weighted"], n, width))
+    lines.append(f"accuracy {report['accuracy']:.2%}, top-5 {report['top5']:.2%} of {n} images")
+    return "\n".join(lines)
+
+
+def _line(name: str, row: Mapping[str, float], images: str, width: int) -> str:
+    p, r, f = (100 * row[score] for score in _SCORES)
+    return f"{name:{width}}  {p:9.2f}  {r:6.2f} {f:6.2f} {images:>7}"

@@ -1,0 +1,91 @@
+"""The confusion matrix: which class is taken for which."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.errors import UserError
+from jaxnets.report.figure import STYLE, save
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts (num_classes, num_classes), int64: the row is the true class, the column the predicted.
+
+    Args:
+        labels, predictions: (N,) integers in 0..num_classes-1.
+
+    Raises:
+        UserError: lengths that differ, or a class outside the range.
+
+    >>> confusion_matrix([0, 0, 1], [0, 1, 1], 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    labels, predictions = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
+    if labels.shape != predictions.shape or labels.ndim != 1:
+        raise UserError(f"{labels.shape} labels and {predictions.shape} predictions: one per image")
+    for kind, values in (("label", labels), ("prediction", predictions)):
+        wrong = values[(values < 0) | (values >= num_classes)]
+        if wrong.size:
+            raise UserError(f"{kind} {wrong[0]}: the classes are 0 to {num_classes - 1}")
+    flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return flat.reshape(num_classes, num_classes)
+
+
+def plot_confusion(
+    matrix: np.ndarray,
+    class_names: Sequence[str],
+    path: str | os.PathLike,
+    *,
+    normalise: bool = False,
+    title: str = "Confusion matrix",
+) -> Path:
+    """Draws a confusion matrix (K, K) as PNG and returns `path`.
+
+    Cells carry their numbers up to 20 classes.  The colour follows the square root of the value,
+    so that the few errors show beside the diagonal.
+
+    Args:
+        normalise: per cent of the true class instead of images; an absent class is a row of zeros.
+    """
+    from matplotlib import rc_context
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    matrix = np.asarray(matrix)
+    k = len(class_names)
+    if matrix.shape != (k, k):
+        raise UserError(f"a confusion matrix of shape {matrix.shape} for {k} class names")
+    total = matrix.sum()
+    title += f": {np.trace(matrix):,} of {total:,} right ({np.trace(matrix) / max(total, 1):.2%})"
+    values, unit = matrix, "images"
+    if normalise:
+        values = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        unit = "% of the true class"
+    few = k <= 20
+    side = max(5.5, 0.62 * k) if few else 0.145 * k
+    font = 10 if few else 6.5
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(side + 2.4, side + 1.4), layout="constrained")
+        axes = figure.subplots()
+        top = max(values.max(initial=0), 1)
+        image = axes.imshow(values, cmap="Blues", norm=PowerNorm(0.5, 0, top))
+        figure.colorbar(image, ax=axes, label=unit, shrink=0.8, pad=0.02)
+        axes.set(xlabel="predicted class", ylabel="true class", title=title)
+        axes.set_xticks(range(k), class_names, rotation=45 if few else 90, fontsize=font)
+        if few:
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(k), class_names, fontsize=font)
+        axes.set_xticks(np.arange(1, k) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, k) - 0.5, minor=True)
+        axes.grid(which="minor", color="white" if few else "#eeeeee", linewidth=1 if few else 0.3)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        if few:
+            for i, j in np.argwhere(values > 0):
+                text = f"{values[i, j]:.1f}" if normalise else f"{values[i, j]:,}"
+                colour = "white" if values[i, j] > 0.3 * top else "black"
+                axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
+        return save(figure, path)

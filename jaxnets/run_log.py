@@ -1,0 +1,63 @@
+"""A run's log: metrics.jsonl always, TensorBoard events where tensorboardX is installed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+
+class RunLog:
+    """Appends rows to `<workdir>/metrics.jsonl`, and their numbers to TensorBoard.
+
+    A run that goes on from step `resume_step` drops the rows that an interrupted one wrote after
+    it: they are about to be written again.
+    """
+
+    def __init__(self, workdir: Path, resume_step: int = 0):
+        self._path = workdir / METRICS
+        if self._path.exists():
+            rows = [r for r in read_rows(self._path) if r["step"] <= resume_step]
+            write_aside(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._events = _event_writer(workdir, resume_step)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """One row with a `step`; keys such as "train/loss" become TensorBoard tags."""
+        with open(self._path, "a") as f:
+            f.write(json.dumps(row) + "\n")
+        if self._events is not None:
+            for tag, value in row.items():
+                if tag not in ("step", "epoch"):
+                    self._events.add_scalar(tag, value, row["step"])
+            self._events.flush()
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, without a last one that was cut short."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Writes a file beside its place and renames it: readers see the old one or the new one."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
+def _event_writer(workdir: Path, resume_step: int):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(workdir), purge_step=resume_step + 1 if resume_step else None)

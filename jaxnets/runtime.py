@@ -1,0 +1,49 @@
+"""Process-wide settings of a command: precision, compilation cache, quiet libraries."""
+
+import logging
+import os
+import signal
+import warnings
+from pathlib import Path
+
+
+def setup(dtype: str = "float32") -> None:
+    """Before the first array: 64-bit types where `dtype` needs them, and the compilation cache.
+
+    The cache lies in $JAX_COMPILATION_CACHE_DIR, or in ~/.cache/jaxnets/xla.
+    """
+    import jax
+
+    if dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxnets" / "xla"))
+    # Donation is not possible on every backend; where it is not, nothing is lost but memory.
+    warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
+    logging.getLogger("jax").setLevel(logging.ERROR)
+
+
+class StopSignal:
+    """Notes SIGINT or SIGTERM, so that the loop can save before it ends; a second one ends at once.
+
+    >>> with StopSignal() as stop:
+    ...     stop.received is None
+    True
+    """
+
+    def __init__(self):
+        self.received: int | None = None
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+
+    def __enter__(self) -> "StopSignal":
+        self._old = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

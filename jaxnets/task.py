@@ -1,0 +1,76 @@
+"""From a configuration to what a run works with: data, network, optimizer, first state."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.data import Dataset, load_dataset
+from jaxnets.data.augment import make_augment
+from jaxnets.data.batches import steps_per_epoch
+from jaxnets.errors import UserError
+from jaxnets.models import create_model
+from jaxnets.models.functional import split
+from jaxnets.optim import make_optimizer, slow_weights
+from jaxnets.train_step import Task, TrainState, init_state
+
+
+class Run(NamedTuple):
+    """A task with its data and the state it starts from."""
+
+    task: Task
+    data: Dataset
+    state: TrainState
+
+
+def build_model(config: Any, num_classes: int) -> nnx.Module:
+    """The network of `config.model`, its initial weights drawn from `config.seed`."""
+    options = {k: v for k, v in config.model.to_dict().items() if k != "name"}
+    param_dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
+    return create_model(
+        config.model.name,
+        num_classes,
+        dtype=jnp.dtype(config.dtype),
+        param_dtype=param_dtype,
+        rngs=nnx.Rngs(config.seed),
+        **options,
+    )
+
+
+def build(config: Any) -> Run:
+    """Loads the data and builds everything a run needs.
+
+    Raises:
+        UserError: a value of the configuration that does not fit, or data that is not there.
+    """
+    augment = make_augment(config.augment)
+    # A dry run of the optimizer's checks: a typo there must not wait for the data.
+    make_optimizer(config.optim, config.schedule, steps_per_epoch=1, num_epochs=config.num_epochs)
+    data = load_dataset(config.data.name, config.data.dir, cache=config.data.cache)
+    count = len(data.train_images)
+    if config.batch_size > count:
+        raise UserError(f"config.batch_size={config.batch_size}: at most the {count} images")
+    model = build_model(config, len(data.class_names))
+    steps = steps_per_epoch(count, config.batch_size)
+    optimizer = make_optimizer(
+        config.optim, config.schedule, steps_per_epoch=steps, num_epochs=config.num_epochs
+    )
+    network, params, stats = split(model)
+    task = Task(
+        network=network,
+        optimizer=optimizer,
+        augment=augment,
+        mean=tuple(config.data.mean),
+        std=tuple(config.data.std),
+        dtype=config.dtype,
+        label_smoothing=config.loss.label_smoothing,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        steps_per_epoch=steps,
+    )
+    return Run(task, data, init_state(params, stats, optimizer.tx))
+
+
+def eval_params(config: Any, state: TrainState) -> dict:
+    """The weights that `config.eval_weights` says to evaluate."""
+    return slow_weights(state.opt_state) if config.eval_weights == "slow" else state.params

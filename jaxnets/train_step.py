@@ -1,0 +1,177 @@
+"""One step of training and one of evaluation, as pure functions for jit."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnets.models.functional import Arrays, Network
+from jaxnets.optim import Optimizer
+
+# Keeps the keys of the dropout masks apart from those of the augmentation.
+_DROPOUT_STREAM = 1
+
+
+class TrainState(NamedTuple):
+    """All that training changes."""
+
+    step: jax.Array
+    """int32, optimizer steps done."""
+    params: Arrays
+    stats: Arrays
+    """BatchNorm's running statistics."""
+    opt_state: optax.OptState
+
+
+class Totals(NamedTuple):
+    """Sums over the images seen so far: they stay on the device until somebody asks."""
+
+    loss: jax.Array
+    correct: jax.Array
+    images: jax.Array
+    grad_norm: jax.Array
+    """Summed over steps, before clipping; divide by `steps`."""
+    steps: jax.Array
+
+    @staticmethod
+    def zero() -> "Totals":
+        # Five buffers, not one five times: the step donates each of them.
+        return Totals(*(jnp.zeros((), jnp.float32) for _ in Totals._fields))
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(*(a + b.astype(a.dtype) for a, b in zip(self, other, strict=True)))
+
+
+def init_state(params: Arrays, stats: Arrays, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step; it owns copies, so that it may be donated."""
+    params, stats = jax.tree.map(jnp.array, (params, stats))
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """PyTorch's CrossEntropyLoss per image: logits (N, K), labels (N,) int -> (N,).
+
+    -sum_k q_k log softmax(logits)_k  with  q = (1 - e) on the label + e / K everywhere.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    target = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return -(1 - label_smoothing) * target - label_smoothing * log_p.mean(1)
+
+
+def dropout_key(seed: int, step: jax.Array) -> jax.Array:
+    """The key of a step's dropout masks: a resumed run draws the same ones."""
+    key = jax.random.fold_in(jax.random.key(seed), _DROPOUT_STREAM)
+    return jax.random.fold_in(key, step)
+
+
+def update(
+    network: Network,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    key: jax.Array | None = None,
+    label_smoothing: float = 0.0,
+) -> tuple[TrainState, Totals]:
+    """One optimizer step on normalised images (N, H, W, C) and labels (N,) int32.
+
+    The loss is the mean over the batch, so a smaller last batch weighs as one step, as in PyTorch.
+    """
+
+    def loss_fn(params: Arrays):
+        logits, stats = network.apply(params, state.stats, images, train=True, key=key)
+        loss = cross_entropy(logits, labels, label_smoothing).mean()
+        return loss, (logits, stats)
+
+    (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    n = jnp.float32(labels.shape[0])
+    totals = Totals(
+        loss=loss * n,
+        correct=(logits.argmax(1) == labels).sum(),
+        images=n,
+        grad_norm=optax.global_norm(grads),
+        steps=jnp.float32(1),
+    )
+    return TrainState(state.step + 1, params, stats, opt_state), totals
+
+
+class Task(NamedTuple):
+    """What a run trains on and how, besides its state: all static."""
+
+    network: Network
+    optimizer: Optimizer
+    augment: object
+    """`jaxnets.data.augment.make_augment(...)`."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    dtype: str
+    label_smoothing: float
+    seed: int
+    batch_size: int
+    steps_per_epoch: int
+
+
+def train_step(
+    task: Task,
+    state: TrainState,
+    totals: Totals,
+    images: jax.Array,
+    labels: jax.Array,
+    order: jax.Array,
+    *,
+    size: int,
+) -> tuple[TrainState, Totals]:
+    """The step that `state.step` says: takes its batch out of the data, augments, updates.
+
+    Args:
+        images, labels: the whole training set, uint8 (M, H, W, 3) and int32 (M,), on the device.
+        order: int32 (M,), this epoch's order.
+        size: of the batch; `task.batch_size`, or what is left for the epoch's last one.
+    """
+    from jaxnets.data.augment import augment_key, normalize
+
+    start = state.step % task.steps_per_epoch * task.batch_size
+    rows = jax.lax.dynamic_slice(order, (start,), (size,))
+    batch = task.augment(augment_key(task.seed, state.step), images[rows])
+    state, new = update(
+        task.network,
+        task.optimizer.tx,
+        state,
+        normalize(batch, task.mean, task.std, jnp.dtype(task.dtype)),
+        labels[rows],
+        key=dropout_key(task.seed, state.step),
+        label_smoothing=task.label_smoothing,
+    )
+    return state, totals + new
+
+
+def eval_step(
+    task: Task,
+    params: Arrays,
+    stats: Arrays,
+    images: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array,
+) -> tuple[Totals, jax.Array]:
+    """Sums over one batch of test images, uint8 (N, H, W, 3), and its logits (N, K).
+
+    `mask` (N,) is 0 for rows that only fill up the batch.  The loss has no label smoothing, so that
+    it compares across recipes.
+    """
+    from jaxnets.data.augment import normalize
+
+    images = normalize(images, task.mean, task.std, jnp.dtype(task.dtype))
+    logits, _ = task.network.apply(params, stats, images, train=False)
+    zero = jnp.zeros((), jnp.float32)
+    totals = Totals(
+        loss=(cross_entropy(logits, labels) * mask).sum(),
+        correct=((logits.argmax(1) == labels) * mask).sum(),
+        images=mask.sum(),
+        grad_norm=zero,
+        steps=zero,
+    )
+    return totals, logits

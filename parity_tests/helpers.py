@@ -1,0 +1,215 @@
+"""What the parity tests share: a model and its twin with the same random values, run side by side."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+import torch_ref.models
+from flax import nnx
+from torch.nn import functional as F
+
+from jaxnets.models import create_model
+from jaxnets.models.functional import Arrays, Network, split
+from jaxnets.models.layers import Dropout
+from jaxnets.models.trace import named_modules
+from jaxnets.port.names import Slot, from_state_dict, slots
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+IMAGE = (32, 32, 3)
+
+
+class Pair(NamedTuple):
+    """A model as pure arrays, and its twin with the same values."""
+
+    network: Network
+    params: Arrays
+    stats: Arrays
+    slots: list[Slot]
+    twin: torch.nn.Module
+
+    def named(self, values: Mapping[str, jax.Array], prefix: str = "") -> dict[str, np.ndarray]:
+        """Arrays by NNX path (params, gradients, statistics) by PyTorch's names, in its layouts."""
+        return {
+            prefix + s.name: s.to_torch(np.asarray(values[s.path]))
+            for s in self.slots
+            if s.path in values
+        }
+
+
+class Batch(NamedTuple):
+    """Images (N, H, W, 3), labels (N,), and the key of the dropout masks."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    key: jax.Array
+
+
+def make_pair(name: str, dtype: str, seed: int = 0, mutate=None, **options) -> Pair:
+    """Model `name` and its twin: initial weights, and random BatchNorm statistics, scales and biases.
+
+    `mutate`, where given, may spoil the JAX model, a tree of modules without values.
+    """
+    torch.manual_seed(seed)
+    twin = torch_ref.models.create_model(name, **options)
+    with torch.no_grad():
+        for module in twin.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 1.5)
+                module.num_batches_tracked.random_(1, 1000)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.3)
+    twin.to(DTYPES[dtype])
+    # The initial values are not wanted, so they are not drawn.
+    model = nnx.eval_shape(lambda: create_model(name, param_dtype=jnp.dtype(dtype), **options))
+    abstract = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    nnx.update(model, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract))
+    if mutate is not None:
+        mutate(model)
+    from_state_dict(model, {k: v.numpy() for k, v in twin.state_dict().items()})
+    return Pair(*split(model), slots(model), twin)
+
+
+def make_batch(size: int, num_classes: int, dtype: str, seed: int = 0) -> Batch:
+    """A batch of normal noise."""
+    rng = np.random.default_rng(seed)
+    images = rng.standard_normal((size, *IMAGE)).astype(dtype)
+    return Batch(images, rng.integers(num_classes, size=size), jax.random.key(seed))
+
+
+def nchw(array: np.ndarray | jax.Array) -> torch.Tensor:
+    """(N, H, W, C) -> a tensor (N, C, H, W); other ranks as they are."""
+    array = np.asarray(array)
+    return torch.tensor(array.transpose(0, 3, 1, 2) if array.ndim == 4 else array)
+
+
+@contextlib.contextmanager
+def recorded_masks(model: nnx.Module) -> Iterator[dict[str, jax.Array]]:
+    """The dropout masks that the model draws meanwhile, by the layer's path; traced ones if traced."""
+    names = {id(module): name for name, module in named_modules(model)}
+    masks: dict[str, jax.Array] = {}
+    draw = Dropout.mask
+
+    def mask(self: Dropout, shape: tuple[int, ...]) -> jax.Array:
+        masks[names[id(self)]] = kept = draw(self, shape)
+        return kept
+
+    with mock.patch.object(Dropout, "mask", mask):
+        yield masks
+
+
+def dropout_masks(
+    network: Network, params: Arrays, stats: Arrays, images: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
+    """The masks that `network.apply(..., train=True, key=key)` draws, by the layer's path.
+
+    Inside jit this costs next to nothing: the masks need none of the network's values.
+    """
+    model = network.merge(params, stats, key)
+    model.train()
+    with recorded_masks(model) as masks:
+        model(images)
+    return masks
+
+
+def force_masks(twin: torch.nn.Module, masks: Mapping[str, jax.Array]) -> None:
+    """Makes the twin's dropout layers keep what the masks keep."""
+    for name, mask in masks.items():
+        twin.get_submodule(name).forced = nchw(mask)
+
+
+def run_jax(pair: Pair, batch: Batch, gradients: bool) -> tuple[dict, dict]:
+    """The results of `run_torch` by the same names, and the dropout masks of the training pass."""
+    network = pair.network
+
+    def loss_and_aux(params, images, stats, labels, key):
+        logits, stats = network.apply(params, stats, images, train=True, key=key)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return loss, (logits, stats)
+
+    # A new function a call, so that nothing compiled before a mutation is used again.
+    @jax.jit
+    def run(params, stats, images, labels, key):
+        out = {"eval": network.apply(params, stats, images, train=False)[0]}
+        masks = dropout_masks(network, params, stats, images, key)
+        arguments = params, images, stats, labels, key
+        if gradients:
+            f = jax.value_and_grad(loss_and_aux, argnums=(0, 1), has_aux=True)
+            (out["loss"], aux), grads = f(*arguments)
+        else:
+            (out["loss"], aux), grads = loss_and_aux(*arguments), None
+        out["train"], stats = aux
+        return out, stats, grads, masks
+
+    out, stats, grads, masks = run(pair.params, pair.stats, *batch)
+    out = {name: np.asarray(value) for name, value in out.items()}
+    out |= pair.named(stats, "stats.")
+    if grads is not None:
+        out |= pair.named(grads[0], "grad.")
+        out["grad.images"] = np.asarray(grads[1]).transpose(0, 3, 1, 2)
+    return out, masks
+
+
+def run_torch(pair: Pair, batch: Batch, gradients: bool, masks: Mapping) -> dict[str, np.ndarray]:
+    """Logits of an eval and a train pass, loss, statistics and gradients, by name."""
+    twin = pair.twin
+    images = nchw(batch.images).requires_grad_(gradients)
+    out = {"eval": twin.eval()(images)}
+    twin.train()
+    force_masks(twin, masks)
+    out["train"] = twin(images)
+    out["loss"] = F.cross_entropy(out["train"], torch.tensor(batch.labels))
+    out |= {f"stats.{name}": buffer for name, buffer in twin.named_buffers()}
+    if gradients:
+        twin.zero_grad()
+        out["loss"].backward()
+        # A parameter that nothing uses has no gradient in PyTorch, and a zero one in JAX.
+        for name, p in twin.named_parameters(remove_duplicate=False):
+            out[f"grad.{name}"] = torch.zeros_like(p) if p.grad is None else p.grad
+        out["grad.images"] = images.grad
+    return {name: value.detach().numpy() for name, value in out.items()}
+
+
+def relative_error(got: np.ndarray, want: np.ndarray) -> float:
+    """max |got - want| / max |want|, the largest difference alone where `want` is all zero."""
+    return float(np.abs(got - want).max() / (np.abs(want).max() or 1))
+
+
+def assert_close(got: Mapping, want: Mapping, bounds: Mapping[str, float]) -> dict[str, float]:
+    """Compares by name, each against the bound of its name's first part; returns the worst errors.
+
+    Raises:
+        AssertionError: names, shapes or values differ; it says where, and by how much.
+    """
+    assert got.keys() == want.keys(), sorted(got.keys() ^ want.keys())
+    worst: dict[str, float] = {}
+    for name, value in want.items():
+        assert got[name].shape == value.shape, (name, got[name].shape, value.shape)
+        kind = name.partition(".")[0]
+        error = relative_error(got[name], value)
+        assert error <= bounds[kind], f"{name}: relative error {error:.2g} > {bounds[kind]}"
+        worst[kind] = max(worst.get(kind, 0.0), error)
+    return worst
+
+
+BOUNDS = {
+    "float64": {"eval": 1e-12, "train": 1e-12, "loss": 1e-12, "stats": 1e-12, "grad": 1e-10},
+    "float32": {"eval": 1e-5, "train": 1e-5, "loss": 1e-5, "stats": 1e-5},
+}
+
+
+def check(
+    name: str, dtype: str, *, batch_size: int, gradients: bool, seed: int = 0, mutate=None, **options
+) -> dict[str, float]:
+    """One model against its twin within BOUNDS: eval and train pass, statistics, gradients."""
+    pair = make_pair(name, dtype, seed, mutate, **options)
+    num_classes = len([*pair.twin.parameters()][-1])
+    batch = make_batch(batch_size, num_classes, dtype, seed)
+    got, masks = run_jax(pair, batch, gradients)
+    return assert_close(got, run_torch(pair, batch, gradients, masks), BOUNDS[dtype])

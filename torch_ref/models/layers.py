@@ -1,0 +1,18 @@
+"""The few layers of the twins that torch.nn does not have as they are needed here."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Dropout(nn.Dropout):
+    """nn.Dropout whose next mask can be given, so that two frameworks drop the same values.
+
+    `forced`, where set, is a bool tensor of the input's shape, True where a value is kept.
+    """
+
+    forced: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.forced is None or not self.training or self.p == 0:
+            return super().forward(x)
+        return torch.where(self.forced, x / (1 - self.p), 0)
