@@ -5,10 +5,13 @@
 About a minute on two CPU cores; at least 97 % test accuracy.
 """
 
-from jaxnets.config import default_config
+from jaxnets.config import check_preset, default_config
+
+PRESETS = ("documented",)
 
 
-def get_config():
+def get_config(preset: str = "documented"):
+    check_preset(preset, PRESETS)
     c = default_config()
     c.name = "quickstart"
 

@@ -5,15 +5,13 @@
 Published: 95.6 % test accuracy after 200 epochs.  Own results and times: RESULTS.md.
 """
 
-from jaxnets.config import default_config
-from jaxnets.errors import unknown
+from jaxnets.config import check_preset, default_config
 
 PRESETS = ("documented",)
 
 
 def get_config(preset: str = "documented"):
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+    check_preset(preset, PRESETS)
     c = default_config()
     c.name = "se_resnet"
 

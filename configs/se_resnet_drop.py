@@ -7,15 +7,13 @@
 run for 300, so that the learning rate rises again (published: 95.87 % at best, 89.62 % at the end).
 """
 
-from jaxnets.config import default_config
-from jaxnets.errors import unknown
+from jaxnets.config import check_preset, default_config
 
 PRESETS = ("documented", "as_run")
 
 
 def get_config(preset: str = "documented"):
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+    check_preset(preset, PRESETS)
     c = default_config()
     c.name = "se_resnet_drop"
 

@@ -83,6 +83,12 @@ def default_config() -> Any:
     return c
 
 
+def check_preset(preset: str, presets: Sequence[str]) -> None:
+    """Raises a UserError if a recipe has no such preset."""
+    if preset not in presets:
+        raise unknown("preset", preset, presets)
+
+
 def parse(argv: Sequence[str], *, usage: str) -> tuple[Any, str] | None:
     """Reads --config, its overrides and --workdir: (config, workdir), or None where help was shown.
 
@@ -104,9 +110,7 @@ def parse(argv: Sequence[str], *, usage: str) -> tuple[Any, str] | None:
         try:
             rest = values(["jaxnets", *args])[1:]
         except flags.Error as e:
-            raise UserError(
-                f"{e} (flags: --config, --config.KEY, --workdir, --print_config)"
-            ) from e
+            raise UserError(f"{_reason(e)} (--help lists the flags)") from e
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}: write options as --name=value")
         return values
@@ -132,6 +136,14 @@ def parse(argv: Sequence[str], *, usage: str) -> tuple[Any, str] | None:
     return config, workdir
 
 
+def _reason(error: Exception) -> str:
+    """The error's text; of one that carries a whole traceback, the last line."""
+    text = str(error)
+    if "Traceback" not in text:
+        return text
+    return f"{text.splitlines()[0].split(': ')[0]}: {text.strip().splitlines()[-1]}"
+
+
 def _values(argv: Sequence[str], flag: str):
     for i, arg in enumerate(argv):
         name, equals, value = arg.lstrip("-").partition("=")
@@ -150,7 +162,7 @@ def _load(spec: str, read) -> Any:
     except UserError:
         raise
     except Exception as e:
-        raise UserError(f"--config {spec}: {type(e).__name__}: {e}") from e
+        raise UserError(f"--config {spec}: {type(e).__name__}: {_reason(e)}") from e
     if not hasattr(config, "to_dict") or "model" not in config:
         raise UserError(f"--config {path}: get_config must return a ConfigDict with a model")
     return config

@@ -27,14 +27,17 @@ def build_model(config: Any, num_classes: int) -> nnx.Module:
     """The network of `config.model`, its initial weights drawn from `config.seed`."""
     options = {k: v for k, v in config.model.to_dict().items() if k != "name"}
     param_dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
-    return create_model(
-        config.model.name,
-        num_classes,
-        dtype=jnp.dtype(config.dtype),
-        param_dtype=param_dtype,
-        rngs=nnx.Rngs(config.seed),
-        **options,
-    )
+    try:
+        return create_model(
+            config.model.name,
+            num_classes,
+            dtype=jnp.dtype(config.dtype),
+            param_dtype=param_dtype,
+            rngs=nnx.Rngs(config.seed),
+            **options,
+        )
+    except UserError as e:
+        raise UserError(f"config.model: {e}") from e
 
 
 def build(config: Any) -> Run:

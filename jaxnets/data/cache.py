@@ -1,0 +1,76 @@
+"""One uncompressed file a data set, so that only the first start pays for pickles, tar and PNG."""
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.data.dataset import Dataset, Source
+
+_FORMAT = 1  # raise when the meaning of a cached file changes
+_ARRAYS = Dataset._fields[:4]
+
+
+def cached(name: str, source: Source, root: Path) -> Dataset:
+    """`source.read()`, or what it gave last time, kept under `root` while the files are the same.
+
+    The copy is `root`/.jaxnets-cache/`name`.npz, or in the user's cache folder where `root` cannot
+    be written. It counts only if format, file names, sizes and times are those of `source` now and
+    the checksums within it are right; else it is made anew. Without room for it all works, slower.
+    """
+    key = _key(name, source)
+    folders = _folders(root)
+    for folder in folders:
+        if (dataset := _load(folder / f"{name}.npz", key)) is not None:
+            return dataset._replace(source=str(source.path))
+    dataset = source.read()
+    for folder in folders:
+        try:
+            _save(folder / f"{name}.npz", key, dataset)
+            break
+        except OSError as error:
+            logging.getLogger(__name__).info("no cache in %s: %s", folder, error)
+    return dataset
+
+
+def _key(name: str, source: Source) -> str:
+    """What a copy depends on; the change time betrays a file whose modification time was set."""
+    stats = [(path.name, path.stat()) for path in sorted(source.files)]
+    files = [[file, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for file, s in stats]
+    return json.dumps([_FORMAT, name, source.path.name, files])
+
+
+def _folders(root: Path) -> tuple[Path, ...]:
+    beside = root / ".jaxnets-cache"
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        return (beside,)
+    return beside, home / "jaxnets" / hashlib.sha256(bytes(root.resolve())).hexdigest()[:16]
+
+
+def _load(path: Path, key: str) -> Dataset | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if file["key"].item() != key:
+                return None
+            return Dataset(
+                *(file[name] for name in _ARRAYS), tuple(file["class_names"].tolist()), ""
+            )
+    except Exception:  # absent, or damaged in any way: to be made again
+        return None
+
+
+def _save(path: Path, key: str, dataset: Dataset) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.npz")
+    try:
+        arrays = {name: getattr(dataset, name) for name in _ARRAYS}
+        np.savez(aside, key=key, class_names=np.array(dataset.class_names), **arrays)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
