@@ -110,7 +110,8 @@ def write_report(workdir: Path, metrics: dict[str, Any]) -> list[Path]:
         report.mkdir(exist_ok=True)
         written = [report / "metrics.json", report / "confusion.png"]
         write_aside(written[0], json.dumps(metrics, indent=2) + "\n")
-        plot_confusion(np.array(metrics["confusion_matrix"]), metrics["class_names"], written[1])
+        names = [row["name"] for row in metrics["classes"]]
+        plot_confusion(np.array(metrics["confusion"]), names, written[1])
         if (workdir / METRICS).exists():
             written.append(report / "curves.png")
             plot_curves({workdir.name: read_rows(workdir / METRICS)}, written[-1])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnets.data import cache, load_dataset, tfds_source
+from jaxnets.data import cifar as cifar_files
 from jaxnets.data.cifar import CIFAR10
 from jaxnets.errors import UserError
 
@@ -27,13 +28,13 @@ def root(tmp_path, monkeypatch):
 def reads(monkeypatch):
     """A list that grows by one whenever a pickle is opened."""
     calls = []
-    original = load_dataset.__globals__["cifar"].restricted_load
+    original = cifar_files.restricted_load
 
     def counted(*args):
         calls.append(args)
         return original(*args)
 
-    monkeypatch.setattr(load_dataset.__globals__["cifar"], "restricted_load", counted)
+    monkeypatch.setattr(cifar_files, "restricted_load", counted)
     return calls
 
 

@@ -133,9 +133,9 @@ def test_every_truncation_is_an_error():
 @pytest.mark.parametrize(
     "blob",
     [
-        b"K\x01r\xff\xff\xff\x7f.",  # a memo index of two thousand millions
-        b"\x80\x05\x96" + (1 << 36).to_bytes(8, "little") + b"short.",
-        b"\x80\x04\x8e" + (1 << 36).to_bytes(8, "little") + b"short.",
+        b"K\x01r\x00\x00\x00\x10.",  # a memo index of 268 million
+        b"\x80\x05\x96" + (1 << 32).to_bytes(8, "little") + b"short.",
+        b"\x80\x04\x8e" + (1 << 32).to_bytes(8, "little") + b"short.",
     ],
 )
 def test_no_memory_is_reserved_on_the_word_of_a_file(blob):

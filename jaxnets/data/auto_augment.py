@@ -1,22 +1,21 @@
 """AutoAugment on batches in JAX, every image with its own pair of operations.
 
-A batch holds all operations at once, so all of them are computed and each image keeps its own: one
-affine map, one blend, one lookup for each of the two places of a pair, identities where unused.
+A batch holds all operations at once: for either place of a pair, an affine map, a blend and a
+lookup are computed for all images, and each image keeps the one that is its own.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxnets.data import image_ops
 from jaxnets.data.auto_augment_policies import (
-    AUTOCONTRAST,
-    COLOR,
+    AFFINE,
     CONTRAST,
-    EQUALIZE,
+    LOOKUP,
     PAIRS,
     SHARPNESS,
-    PolicyTables,
     policy_tables,
 )
 
@@ -37,30 +36,34 @@ def draw(u: Array, policy: str) -> Array:
 def apply(images: Array, rows: Array, policy: str) -> Array:
     """The operations of `rows`, int32 (n, 2) from `draw`, on uint8 images (n, H, W, 3)."""
     tables = policy_tables(policy, *images.shape[1:3])
-    for place in (0, 1):
-        row = rows[:, place]
-        images = image_ops.affine(images, jnp.asarray(tables.matrix)[row])
-        images = _blend(images, row, tables)
-        images = _lookup(images, row, tables)
-    return images
+
+    def step(images: Array, row: Array) -> tuple[Array, None]:
+        kind = jnp.asarray(tables.kind)[row][:, None, None, None]
+        mapped = image_ops.affine(images, jnp.asarray(tables.matrix)[row])
+        blended = _blend(images, row, kind, jnp.asarray(tables.product))
+        looked_up = _look_up(images, kind, jnp.asarray(tables.lookup)[row])
+        blended = jnp.where(kind >= LOOKUP, looked_up, blended)
+        return jnp.where(kind == AFFINE, mapped, blended), None
+
+    return jax.lax.scan(step, images, rows.T)[0]
 
 
-def _blend(images: Array, row: Array, tables: PolicyTables) -> Array:
-    """Pillow's float32 blend with each row's degenerate image, the product read from the table."""
-    kind = jnp.asarray(tables.degenerate)[row][:, None, None, None]
+def _blend(images: Array, row: Array, kind: Array, product: Array) -> Array:
+    """Pillow's float32 blend with each image's degenerate, the product read from the table."""
     x, luma = images.astype(jnp.int32), image_ops.grey(images)
-    other = jnp.where(kind == COLOR, luma, x)
-    other = jnp.where(kind == CONTRAST, image_ops.mean_grey(luma), other)
+    other = jnp.where(kind == CONTRAST, image_ops.mean_grey(luma), luma)
     other = jnp.where(kind == SHARPNESS, image_ops.smooth(images), other)
-    product = jnp.asarray(tables.product)[row[:, None, None, None], x - other + 255]
-    return jnp.clip(other.astype(jnp.float32) + product, 0, 255).astype(jnp.uint8)
+    product = product[row[:, None, None, None], x - other + 255]
+    # By way of int32, which truncates: XLA's CPU code may round float32 to the nearest uint8.
+    return image_ops.to_uint8((other.astype(jnp.float32) + product).astype(jnp.int32))
 
 
-def _lookup(images: Array, row: Array, tables: PolicyTables) -> Array:
+def _look_up(images: Array, kind: Array, fixed: Array) -> Array:
+    """Each image through its own tables: `fixed`, uint8 (n, 256), or made from the image."""
     equalize = image_ops.equalize_lookup(images)
-    fixed = jnp.broadcast_to(jnp.asarray(tables.lookup)[row][:, None], equalize.shape)
-    choices = {0: fixed, AUTOCONTRAST: image_ops.autocontrast_lookup(images), EQUALIZE: equalize}
+    autocontrast = image_ops.autocontrast_lookup(images)
+    fixed = jnp.broadcast_to(fixed[:, None], equalize.shape)
     # Taken from a stack, which is kept in memory: a `where` would be computed anew for each pixel.
-    kind = jnp.asarray(tables.lookup_kind)[row][:, None, None, None]
-    stack = jnp.stack([choices[i] for i in range(3)], 1)
-    return image_ops.lookup(images, jnp.take_along_axis(stack, kind, 1)[:, 0])
+    tables = jnp.stack([fixed, autocontrast, equalize], 1)
+    choice = jnp.maximum(kind - LOOKUP, 0)
+    return image_ops.lookup(images, jnp.take_along_axis(tables, choice, 1)[:, 0])

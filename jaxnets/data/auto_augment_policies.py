@@ -1,8 +1,8 @@
 """The learned policies of AutoAugment as tables of per-image constants.
 
-A policy is 25 pairs of (operation, probability, magnitude 0-9). An operation is either an affine
-map, or a blend with a degenerate image, or a lookup table for each channel; the other two are then
-identities. The tables have a row for every (pair, place, sign) and a last one that does nothing.
+A policy is 25 pairs of (operation, probability, magnitude 0-9). An operation is an affine map, a
+blend with a degenerate image, or a lookup table for each channel: its `kind` says which. The tables
+have a row for every (pair, place, sign) and a last one that does nothing.
 
 Imports numpy alone.
 
@@ -18,8 +18,20 @@ import numpy as np
 from jaxnets.data.augment_tables import fixed_point, rotation_matrices
 
 PAIRS = 25
-COLOR, CONTRAST, SHARPNESS = 1, 2, 3  # degenerate images; 0: the image itself
-AUTOCONTRAST, EQUALIZE = 1, 2  # lookup tables that depend on the image; 0: a fixed one
+# Kinds: an affine map; blends with grey, mean grey, a blurred image; lookup tables that are fixed
+# or made from the image.
+AFFINE, COLOR, CONTRAST, SHARPNESS, LOOKUP, AUTOCONTRAST, EQUALIZE = range(7)
+_KINDS = {
+    "color": COLOR,
+    "contrast": CONTRAST,
+    "sharpness": SHARPNESS,
+    "brightness": LOOKUP,
+    "posterize": LOOKUP,
+    "solarize": LOOKUP,
+    "invert": LOOKUP,
+    "autocontrast": AUTOCONTRAST,
+    "equalize": EQUALIZE,
+}
 _SIGNED = {"shear_x", "shear_y", "translate_x", "translate_y", "rotate"}
 _SIGNED |= {"brightness", "color", "contrast", "sharpness"}
 
@@ -93,11 +105,10 @@ class PolicyTables(NamedTuple):
 
     steps: tuple[Step, ...]
     probability: np.ndarray  # float32 (25, 2)
+    kind: np.ndarray  # int32 (101,)
     matrix: np.ndarray  # int32 (101, 6), see fixed_point
-    degenerate: np.ndarray  # int32 (101,): 0, COLOR, CONTRAST, SHARPNESS
     product: np.ndarray  # float32 (101, 511): factor * d for d = -255..255
     lookup: np.ndarray  # uint8 (101, 256)
-    lookup_kind: np.ndarray  # int32 (101,): 0, AUTOCONTRAST, EQUALIZE
 
 
 @functools.cache
@@ -114,19 +125,15 @@ def policy_tables(policy: str, height: int, width: int) -> PolicyTables:
         steps.append(Step(name, magnitude))
     steps.append(Step("identity", 0.0))
 
-    names = [step.name for step in steps]
     # Products are rounded to float32 here: a device may fuse them with the addition that follows.
     factor = np.array([[np.float32(1 + step.magnitude)] for step in steps], np.float32)
-    degenerate = {"color": COLOR, "contrast": CONTRAST, "sharpness": SHARPNESS}
-    lookup_kind = {"autocontrast": AUTOCONTRAST, "equalize": EQUALIZE}
     return PolicyTables(
         tuple(steps),
         probability,
+        np.array([_KINDS.get(step.name, AFFINE) for step in steps], np.int32),
         fixed_point(np.array([_matrix(step, height, width) for step in steps])),
-        np.array([degenerate.get(name, 0) for name in names], np.int32),
         factor * np.arange(-255, 256, dtype=np.float32),
         np.array([_lookup(step) for step in steps], np.uint8),
-        np.array([lookup_kind.get(name, 0) for name in names], np.int32),
     )
 
 

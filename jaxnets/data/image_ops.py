@@ -1,8 +1,8 @@
 """Pillow's image operations on batches in JAX: images uint8 (n, H, W, 3) in, the same shape out.
 
 Every image has its own parameters, the batch is their first axis. Arithmetic is on integers, so
-that the result is Pillow's to the last bit on any device. Pure, jittable, and local to each image, hence
-free of communication where the batch is sharded.
+that the result is Pillow's to the last bit on any device. Pure, jittable, and local to each image,
+hence free of communication where the batch is sharded.
 """
 
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ def blend(images: Array, other: Array, factor: Array) -> Array:
     """other + factor (images - other), floored, clipped; `factor` int32 (n,) in 2^-FACTOR_BITS."""
     other = other.astype(jnp.int32)
     product = factor[:, None, None, None] * (images.astype(jnp.int32) - other)
-    return _to_uint8(other + (product >> FACTOR_BITS))
+    return to_uint8(other + (product >> FACTOR_BITS))
 
 
 def shift_hue(images: Array, shift: Array) -> Array:
@@ -217,5 +217,6 @@ def _select(index: Array, choices: Sequence[ArrayLike]) -> Array:
     return out
 
 
-def _to_uint8(x: Array) -> Array:
+def to_uint8(x: Array) -> Array:
+    """Integers clipped to 0..255."""
     return jnp.clip(x, 0, 255).astype(jnp.uint8)

@@ -25,8 +25,8 @@ def load_dataset(
       cache: keep an uncompressed copy beside the files, so that the next load takes half a second.
 
     Raises:
-      UserError: an unknown name; files that are missing, damaged, hostile or not CIFAR; no data and
-        no network.
+      UserError: an unknown name; files that are missing, unreadable, damaged, hostile or not CIFAR;
+        no data and no network.
 
     Example:
       >>> digits = load_dataset("digits")
@@ -36,7 +36,13 @@ def load_dataset(
     if name not in _LOADERS:
         raise unknown("data set", name, DATASETS)
     root = Path(data_dir or os.environ.get("JAXNETS_DATA") or "data").expanduser()
-    return _LOADERS[name](root, cache)
+    try:
+        return _LOADERS[name](root, cache)
+    except OSError as error:
+        raise UserError(
+            f"{root}: cannot be read ({error}); mend that, or name another folder by "
+            "--config.data.dir or $JAXNETS_DATA"
+        ) from error
 
 
 def _load_cifar(files: cifar.Cifar, root: Path, cache: bool) -> Dataset:

@@ -159,7 +159,7 @@ def _read(cifar: Cifar, folder: Path) -> Dataset:
             f"{folder}: TFDS cannot read it ({_brief(error)}); prepare it again with "
             "file_format='array_record', or remove it"
         ) from error
-    return Dataset(*train, *test, names, f"{folder} (TFDS)")
+    return Dataset(*train, *test, names, str(folder))
 
 
 def _read_split(

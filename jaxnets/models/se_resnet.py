@@ -80,7 +80,7 @@ class SEResNet(nnx.Module):
         num_classes: logits.
         num_blocks: blocks a stage; its length is the number of stages.
         num_channels: c, the width of the stem and of the first stage.
-        conv_kernel_sizes, shortcut_kernel_sizes: odd sizes, one a stage.
+        conv_kernel_sizes, shortcut_kernel_sizes: odd sizes, one a stage; 3 and 1 if left out.
         se: "stem" - one excitation after the stem, the published 4,697,742 parameters; "block" -
             one in every block (4,733,610); "none" (4,697,162).
         drop: dropout rate after every block and before the linear layer.
@@ -99,8 +99,8 @@ class SEResNet(nnx.Module):
         *,
         num_blocks: Sequence[int] = (4, 4, 3),
         num_channels: int = 64,
-        conv_kernel_sizes: Sequence[int] = (3, 3, 3),
-        shortcut_kernel_sizes: Sequence[int] = (1, 1, 1),
+        conv_kernel_sizes: Sequence[int] | None = None,
+        shortcut_kernel_sizes: Sequence[int] | None = None,
         se: str = "stem",
         drop: float = 0.0,
         avg_pool_kernel_size: int | None = None,
@@ -108,6 +108,8 @@ class SEResNet(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        conv_kernel_sizes = conv_kernel_sizes or [3] * len(num_blocks)
+        shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
         _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop)
         left = 32 // 2 ** (len(num_blocks) - 1)
         if avg_pool_kernel_size not in (None, left):

@@ -59,7 +59,7 @@ def record_calls(
 
 
 def named_modules(model: nnx.Module, name: str = "") -> Iterator[tuple[str, nnx.Module]]:
-    """Every module under `model`, itself first, with its dotted name, in PyTorch's order."""
+    """Every module under `model`, itself first, with its dotted name, in order of definition."""
     yield name, model
     for key, value in vars(model).items():
         if isinstance(value, nnx.Module):
@@ -78,12 +78,10 @@ def _names(model: nnx.Module) -> dict[int, str]:
 def _recording(model: nnx.Module, calls: list[Call], *, keep: bool) -> Iterator[None]:
     names = _names(model)
     classes = {type(module) for _, module in named_modules(model)}
-    # Read all before any is replaced: a class may inherit its __call__ from another one here.
     # Not getattr(): it would find the metaclass's, for a class that has none.
-    methods = {
-        cls: [vars(c)["__call__"] for c in cls.__mro__ if "__call__" in vars(c)] for cls in classes
-    }
-    inherited = {cls for cls in classes if "__call__" not in vars(cls)}
+    found = {cls: [vars(c).get("__call__") for c in cls.__mro__] for cls in classes}
+    # All are read before any is replaced: a class may inherit its own from another one here.
+    originals = {cls: next(filter(None, methods)) for cls, methods in found.items() if any(methods)}
 
     def wrap(cls, original):
         @functools.wraps(original)
@@ -97,14 +95,13 @@ def _recording(model: nnx.Module, calls: list[Call], *, keep: bool) -> Iterator[
 
         return call
 
-    replaced = {cls: found[0] for cls, found in methods.items() if found}
     try:
-        for cls, original in replaced.items():
+        for cls, original in originals.items():
             cls.__call__ = wrap(cls, original)
         yield
     finally:
-        for cls, original in replaced.items():
-            if cls in inherited:
+        for cls, original in originals.items():
+            if found[cls][0] is None:
                 del cls.__call__
             else:
                 cls.__call__ = original

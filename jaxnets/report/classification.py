@@ -13,9 +13,9 @@ def classification_report(
 ) -> dict[str, object]:
     """Accuracy, top-5 and precision, recall and F1 of every class, ready for JSON.
 
-    precision = right / predicted as the class, recall = right / of the class, f1 their harmonic mean;
-    0 where the denominator is.  `macro` averages over all classes alike, `weighted` by their support,
-    the number of images of the class.  Of equal logits the first class ranks first.
+    precision = right / predicted as the class, recall = right / of the class, f1 their harmonic
+    mean; 0 where the denominator is.  `macro` averages over all classes alike, `weighted` by their
+    support, the number of images of the class.  Of equal logits the first class ranks first.
 
     Args:
         logits: (N, K) logits or probabilities.
@@ -23,9 +23,10 @@ def classification_report(
         class_names: K names.
 
     Returns:
-        {"n", "accuracy", "top5", "classes": [{"name", "precision", "recall", "f1", "support"}],
-        "macro", "weighted": {"precision", "recall", "f1"}, "confusion": K lists, rows = true class};
-        all but counts are fractions of 1.  top5 counts a label among the min(5, K) highest logits.
+        A dict of n, accuracy, top5, macro, weighted, classes, confusion.  macro and weighted hold
+        precision, recall, f1; classes lists those with name and support; confusion is K lists of
+        counts, rows = true class.  Scores are fractions of 1; top5 is how often the label is among
+        the min(5, K) highest logits.
 
     Raises:
         UserError: no images, shapes that do not fit, labels out of range, NaN.

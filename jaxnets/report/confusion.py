@@ -11,7 +11,7 @@ from jaxnets.report.figure import STYLE, save
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts (num_classes, num_classes), int64: the row is the true class, the column the predicted.
+    """Counts (num_classes, num_classes), int64: rows are true classes, columns predicted ones.
 
     Args:
         labels, predictions: (N,) integers in 0..num_classes-1.
@@ -43,8 +43,8 @@ def plot_confusion(
 ) -> Path:
     """Draws a confusion matrix (K, K) as PNG and returns `path`.
 
-    Cells carry their numbers up to 20 classes.  The colour follows the square root of the value,
-    so that the few errors show beside the diagonal.
+    Cells carry their numbers up to 20 classes.  The colour is not linear in the value, so that
+    the few errors show beside the diagonal.
 
     Args:
         normalise: per cent of the true class instead of images; an absent class is a row of zeros.
@@ -70,7 +70,7 @@ def plot_confusion(
         figure = Figure(figsize=(side + 2.4, side + 1.4), layout="constrained")
         axes = figure.subplots()
         top = max(values.max(initial=0), 1)
-        image = axes.imshow(values, cmap="Blues", norm=PowerNorm(0.5, 0, top))
+        image = axes.imshow(values, cmap="Blues", norm=PowerNorm(0.4, 0, top))
         figure.colorbar(image, ax=axes, label=unit, shrink=0.8, pad=0.02)
         axes.set(xlabel="predicted class", ylabel="true class", title=title)
         axes.set_xticks(range(k), class_names, rotation=45 if few else 90, fontsize=font)

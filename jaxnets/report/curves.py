@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxnets.errors import UserError
-from jaxnets.report.figure import COLOURS, STYLE, save
+from jaxnets.report.figure import COLOURS, GREY, STYLE, save
 
 Record = Mapping[str, float]
 
@@ -86,50 +86,65 @@ def plot_curves(
     panels = [p for p in _PANELS if any(series(r, k)[0] for r in runs.values() for k in p.keys)]
     if not panels:
         raise UserError(f"no loss, accuracy or learning rate to draw in: {', '.join(runs)}")
+    entries = _legend(runs)
+    columns = max(1, 58 * len(panels) // (10 + max(map(len, entries), default=0)))
+    height = 4.4 + 0.24 * math.ceil(len(entries) / columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * len(panels), 4.8), layout="constrained")
+        figure = Figure(figsize=(5.2 * len(panels), height), layout="constrained")
         figure.suptitle(title or (next(iter(runs)) if len(runs) == 1 else None))
-        legend: dict[str, object] = {}
-        for panel, axes in zip(
-            panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True
+        for axes, panel in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
-            _draw(axes, panel, runs, legend)
-        if legend:
-            figure.legend(
-                legend.values(), legend, loc="outside lower center", ncols=min(len(legend), 4)
-            )
+            _draw(axes, panel, runs)
+        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns)
         return save(figure, path)
 
 
-def _draw(axes, panel: _Panel, runs: Mapping[str, Sequence[Record]], legend: dict) -> None:
+def _draw(axes, panel: _Panel, runs: Mapping[str, Sequence[Record]]) -> None:
     drawn: list[float] = []
-    for (name, records), colour in zip(runs.items(), _colours(len(runs)), strict=True):
+    for (_, records), colour in zip(runs.items(), _colours(len(runs)), strict=True):
         for key in panel.keys:
             epochs, values = series(records, key)
-            if not epochs:
-                continue
+            marker = {"marker": "o", "markersize": 3.5} if len(epochs) <= 30 else {}
             values = [value * panel.scale for value in values]
+            axes.plot(epochs, values, **_line(key, colour, len(runs)), **marker)
             drawn += values
-            is_train = key.startswith("train/")
-            (line,) = axes.plot(
-                epochs,
-                values,
-                # One run has a colour to spare for its training; several need theirs.
-                color=COLOURS[1] if is_train and len(runs) == 1 else colour,
-                linestyle=(0, (4, 1.5)) if is_train else "-",
-                linewidth=1.3 if is_train else 2.0,
-                marker="o" if len(epochs) <= 30 else "",
-                markersize=3.5,
-                zorder=2 if is_train else 3,
-            )
-            if "/" in key:
-                split = "training" if is_train else f"evaluation{_best(records)}"
-                legend.setdefault(split if len(runs) == 1 else f"{name}: {split}", line)
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
-    axes.margins(x=0.02)
+    axes.set_xlim(left=0)
     positive = [value for value in drawn if 0 < value < math.inf]
-    if panel.unit.startswith("loss") and positive and max(positive) > 10 * min(positive):
+    if panel.title == "Loss" and positive and max(positive) > 10 * min(positive):
         axes.set_yscale("log")
+
+
+def _line(key: str, colour, num_runs: int) -> dict:
+    """How the line of a key is drawn; a single run has colours to spare for its splits."""
+    if key.startswith("train/"):
+        dashed = {"linestyle": (0, (4, 1.5)), "linewidth": 1.3, "zorder": 2}
+        return dashed | {"color": COLOURS[1] if num_runs == 1 else colour}
+    return {
+        "linewidth": 2.0,
+        "zorder": 3,
+        "color": GREY if (key, num_runs) == ("lr", 1) else colour,
+    }
+
+
+def _legend(runs: Mapping[str, Sequence[Record]]) -> dict[str, object]:
+    """Labels and what they stand for: the two splits, and of several runs each one's colour."""
+    from matplotlib.lines import Line2D
+
+    best = _best(*runs.values()) if len(runs) == 1 else ""
+    splits = {"train/": "training", "eval/": f"evaluation{best}"}
+    colour = COLOURS[0] if len(runs) == 1 else GREY
+    seen = {key for records in runs.values() for row in records for key in row}
+    entries = {
+        label: Line2D([], [], **_line(split, colour, len(runs)))
+        for split, label in splits.items()
+        if any(key.startswith(split) for key in seen)
+    }
+    if len(runs) > 1:
+        for (name, records), own in zip(runs.items(), _colours(len(runs)), strict=True):
+            entries[name + _best(records)] = Line2D([], [], color=own, linewidth=4)
+    return entries
 
 
 def _best(records: Sequence[Record]) -> str:
@@ -137,7 +152,7 @@ def _best(records: Sequence[Record]) -> str:
     if not values:
         return ""
     best = max(range(len(values)), key=values.__getitem__)
-    return f" (best {100 * values[best]:.2f} % at epoch {epochs[best]:g})"
+    return f" (best {values[best]:.2%} at epoch {epochs[best]:g})"
 
 
 def _colours(n: int) -> Sequence:

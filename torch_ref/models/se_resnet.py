@@ -65,13 +65,15 @@ class SEResNet(nn.Module):
         *,
         num_blocks: Sequence[int] = (4, 4, 3),
         num_channels: int = 64,
-        conv_kernel_sizes: Sequence[int] = (3, 3, 3),
-        shortcut_kernel_sizes: Sequence[int] = (1, 1, 1),
+        conv_kernel_sizes: Sequence[int] | None = None,
+        shortcut_kernel_sizes: Sequence[int] | None = None,
         se: str = "stem",
         drop: float = 0.0,
         avg_pool_kernel_size: int | None = None,
     ):
         super().__init__()
+        conv_kernel_sizes = conv_kernel_sizes or [3] * len(num_blocks)
+        shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
         width = num_channels
         self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
