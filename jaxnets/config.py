@@ -8,23 +8,37 @@ Importing this module imports neither jax nor torch: both trainers read the same
 import difflib
 import json
 import math
+import runpy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError, unknown
 
 # Keys that may differ between a run and its continuation: they do not change its numbers.
-FREE_KEYS = ("data.dir", "data.cache", "checkpoint.", "progress", "stop_after_minutes")
+FREE_KEYS = ("data.dir", "data.cache", "checkpoint.", "devices", "parallel", "progress.")
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
-_HELP = """
-flags:
-  --config FILE[:PRESET]   the recipe, e.g. configs/se_resnet.py (required)
-  --config.KEY=VALUE       overrides one key, e.g. --config.optim.lr=.05 --config.num_epochs=3
-  --workdir DIR            where everything goes (default: runs/ and the recipe's name)
-  --print_config           print the resolved configuration and stop
-"""
+
+class Flag(NamedTuple):
+    """A flag of one command, beside those about the configuration that all of them have."""
+
+    name: str
+    value: str
+    """What its value is called in the help."""
+    help: str
+    kind: type = str
+    """str, int or float."""
+    default: Any = None
+
+
+WORKDIR = Flag("workdir", "DIR", "where everything goes (default: runs/ and the recipe's name)")
+_COMMON = (
+    Flag("config", "FILE[:PRESET]", "the recipe, e.g. configs/se_resnet.py (required)"),
+    Flag("config.KEY=VALUE", "", "overrides one key, e.g. --config.optim.lr=.05"),
+    Flag("print_config", "", "print the resolved configuration and stop"),
+)
 
 
 def default_config() -> Any:
@@ -78,6 +92,8 @@ def default_config() -> Any:
     c.num_epochs = 200
     c.seed = 0
     c.dtype = "float32"  # of the computation: float32, bfloat16, float64
+    c.parallel = "jit"  # jit; pmap: the same numbers, for code that still needs it
+    c.devices = config_dict.placeholder(int)  # None: all of this machine's
     c.progress = ConfigDict({"every_steps": 20})  # between updates of the bar and checks for NaN
     c.checkpoint = ConfigDict({"keep": 2, "every_epochs": 1})
     return c
@@ -89,80 +105,92 @@ def check_preset(preset: str, presets: Sequence[str]) -> None:
         raise unknown("preset", preset, presets)
 
 
-def parse(argv: Sequence[str], *, usage: str) -> tuple[Any, str] | None:
-    """Reads --config, its overrides and --workdir: (config, workdir), or None where help was shown.
+def parse(
+    argv: Sequence[str], *, usage: str, flags: Sequence[Flag] = (WORKDIR,)
+) -> tuple[Any, dict[str, Any]] | None:
+    """Reads --config, its overrides and the command's own `flags`.
+
+    Returns:
+        The configuration and the flags' values by name; None where help or the configuration was
+        shown instead.
 
     Raises:
         UserError: a flag, key, value or file that is wrong, with the nearest name.
     """
-    from absl import flags
+    import absl.flags
     from ml_collections import config_flags
 
     if not argv or {"--help", "-h", "-help"} & set(argv):
-        print(usage.strip() + "\n" + _HELP.rstrip())
+        print(f"{usage.strip()}\n\n{_help((*_COMMON, *flags))}")
         return None
+    define = {
+        str: absl.flags.DEFINE_string,
+        int: absl.flags.DEFINE_integer,
+        float: absl.flags.DEFINE_float,
+    }
 
-    def read(args: list[str]) -> flags.FlagValues:
-        values = flags.FlagValues()
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["jaxnets", *args])
-        flags.DEFINE_string("workdir", None, "where everything goes", flag_values=values)
-        flags.DEFINE_bool("print_config", False, "print it and stop", flag_values=values)
-        try:
-            rest = values(["jaxnets", *args])[1:]
-        except flags.Error as e:
-            raise UserError(f"{_reason(e)} (--help lists the flags)") from e
-        if rest:
-            raise UserError(f"unexpected argument {rest[0]!r}: write options as --name=value")
-        return values
-
-    # The recipe alone first: an override of a key that it lacks is then answered by name.
-    overrides = [a for a in argv if a.lstrip("-").startswith("config.")]
-    spec = next((v for v in _values(argv, "config")), None)
+    spec, rest = _take(argv, "config")
     if spec is None:
         raise UserError("no --config: name a recipe, e.g. --config configs/se_resnet.py")
-    config = _load(spec, read)
+    config = _load(spec)
     keys = flatten(config.to_dict())
-    for override in overrides:
-        key = override.lstrip("-").partition("=")[0].removeprefix("config.")
-        if key not in keys:
-            raise unknown_key(key, keys)
-    values = read(list(argv))
-    config = values.config
+    for arg in rest:
+        key = arg.lstrip("-").partition("=")[0]
+        if key.startswith("config.") and key.removeprefix("config.") not in keys:
+            raise unknown_key(key.removeprefix("config."), keys)
+
+    values = absl.flags.FlagValues()
+    rest = ["jaxnets", *rest]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
+    absl.flags.DEFINE_bool("print_config", False, "print it and stop", flag_values=values)
+    for flag in flags:
+        define[flag.kind](flag.name, flag.default, flag.help, flag_values=values)
+    try:
+        unexpected = values(rest)[1:]
+    except absl.flags.Error as e:
+        raise UserError(f"{e} (--help lists the flags)") from e
+    if unexpected:
+        raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
     validate(config)
-    workdir = values.workdir or f"runs/{config.name}"
     if values.print_config:
         print(to_json(config))
         return None
-    return config, workdir
+    return config, {flag.name: values[flag.name].value for flag in flags}
 
 
-def _reason(error: Exception) -> str:
-    """The error's text; of one that carries a whole traceback, the last line."""
-    text = str(error)
-    if "Traceback" not in text:
-        return text
-    return f"{text.splitlines()[0].split(': ')[0]}: {text.strip().splitlines()[-1]}"
+def _help(flags: Sequence[Flag]) -> str:
+    names = [f"--{flag.name} {flag.value}".rstrip() for flag in flags]
+    width = max(map(len, names))
+    lines = [f"  {name:{width}}  {flag.help}" for name, flag in zip(names, flags, strict=True)]
+    return "\n".join(["flags:", *lines])
 
 
-def _values(argv: Sequence[str], flag: str):
-    for i, arg in enumerate(argv):
-        name, equals, value = arg.lstrip("-").partition("=")
+def _take(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of the flag, the last one given, and the arguments without it."""
+    value, rest, args = None, [], iter(argv)
+    for arg in args:
+        name, equals, given = arg.lstrip("-").partition("=")
         if arg.startswith("-") and name == flag:
-            yield value if equals else (argv[i + 1] if i + 1 < len(argv) else "")
+            value = given if equals else next(args, "")
+        else:
+            rest.append(arg)
+    return value, rest
 
 
-def _load(spec: str, read) -> Any:
-    path = spec.partition(":")[0]
+def _load(spec: str) -> Any:
+    """The configuration of "FILE" or "FILE:PRESET"."""
+    path, colon, preset = spec.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config {path}: no such file; name a recipe under configs/")
     try:
-        open(path, "rb").close()
-    except OSError as e:
-        raise UserError(f"--config {path}: {e.strerror}; name a recipe under configs/") from e
-    try:
-        config = read([f"--config={spec}"]).config
-    except UserError:
-        raise
+        get_config = runpy.run_path(path)["get_config"]
+        config = get_config(preset) if colon else get_config()
+    except UserError as e:
+        raise UserError(f"--config {spec}: {e}") from e
+    except KeyError as e:
+        raise UserError(f"--config {path}: {e} is not defined there; see configs/") from e
     except Exception as e:
-        raise UserError(f"--config {spec}: {type(e).__name__}: {_reason(e)}") from e
+        raise UserError(f"--config {spec}: {type(e).__name__}: {e}") from e
     if not hasattr(config, "to_dict") or "model" not in config:
         raise UserError(f"--config {path}: get_config must return a ConfigDict with a model")
     return config

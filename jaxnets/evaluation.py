@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxnets.parallel import AXIS
 from jaxnets.train_step import Task, eval_step
 
 
@@ -24,10 +25,13 @@ class Evaluator:
     def __init__(self, task: Task, images: np.ndarray, labels: np.ndarray, batch_size: int):
         self._count = len(images)
         self._size = size = min(batch_size, self._count)
+        size += -size % task.layout.size
         fill = -self._count % size
         mask = np.arange(self._count + fill) < self._count
         self._batches = [
-            jax.device_put(tuple(part[i : i + size] for part in (*padded, mask)))
+            jax.device_put(
+                tuple(part[i : i + size] for part in (*padded, mask)), task.layout.sharding(AXIS)
+            )
             for padded in [(_pad(images, fill), _pad(labels, fill))]
             for i in range(0, self._count + fill, size)
         ]

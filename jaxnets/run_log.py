@@ -3,9 +3,42 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 METRICS = "metrics.jsonl"
+
+
+class Progress(NamedTuple):
+    """What a checkpoint says besides its arrays: plain numbers."""
+
+    best_accuracy: float = -1.0
+    best_step: int = 0
+    seconds: float = 0.0
+
+
+def epoch_row(
+    *, step: int, epoch: int, lr: float, totals: Any, result: Any, seconds: float, speed: float
+) -> dict[str, Any]:
+    """An epoch's row of metrics.jsonl; losses and accuracies (0..1) are means over images.
+
+    Args:
+        totals: the epoch's sums: loss, correct and images over images, grad_norm over steps.
+        result: loss and accuracy on the test set.
+        seconds: trained since the run began.
+        speed: images a second in this epoch.
+    """
+    return {
+        "step": step,
+        "epoch": epoch,
+        "lr": float(lr),
+        "train/loss": float(totals.loss / totals.images),
+        "train/accuracy": float(totals.correct / totals.images),
+        "eval/loss": result.loss,
+        "eval/accuracy": result.accuracy,
+        "grad_norm": float(totals.grad_norm / totals.steps),
+        "seconds": seconds,
+        "images_per_second": speed,
+    }
 
 
 class RunLog:

@@ -12,6 +12,7 @@ from jaxnets.errors import UserError
 from jaxnets.models import create_model
 from jaxnets.models.functional import split
 from jaxnets.optim import make_optimizer, slow_weights
+from jaxnets.parallel import make_layout
 from jaxnets.train_step import Task, TrainState, init_state
 
 
@@ -46,6 +47,12 @@ def build(config: Any) -> Run:
     Raises:
         UserError: a value of the configuration that does not fit, or data that is not there.
     """
+    layout = make_layout(config.parallel, config.devices)
+    if config.batch_size < layout.size:
+        raise UserError(
+            f"config.batch_size={config.batch_size}: at least one image for each of the "
+            f"{layout.size} devices; raise it, or lower config.devices"
+        )
     augment = make_augment(config.augment)
     # A dry run of the optimizer's checks: a typo there must not wait for the data.
     make_optimizer(config.optim, config.schedule, steps_per_epoch=1, num_epochs=config.num_epochs)
@@ -70,6 +77,7 @@ def build(config: Any) -> Run:
         seed=config.seed,
         batch_size=config.batch_size,
         steps_per_epoch=steps,
+        layout=layout,
     )
     return Run(task, data, init_state(params, stats, optimizer.tx))
 

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.data.augment import Augment, augment_key, normalize
 from jaxnets.models.functional import Arrays, Network
 from jaxnets.optim import Optimizer
+from jaxnets.parallel import Layout
 
 # Keeps the keys of the dropout masks apart from those of the augmentation.
 _DROPOUT_STREAM = 1
@@ -74,25 +76,39 @@ def update(
     *,
     key: jax.Array | None = None,
     label_smoothing: float = 0.0,
+    size: int | None = None,
+    mask: jax.Array | None = None,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, Totals]:
     """One optimizer step on normalised images (N, H, W, C) and labels (N,) int32.
 
     The loss is the mean over the batch, so a smaller last batch weighs as one step, as in PyTorch.
+
+    Args:
+        key: of the dropout masks.
+        size, mask, axis_name: of a batch that is padded or cut over devices: how many images it
+            has in all, which rows here are images, and the mapped axis over all its devices.
     """
+    size = labels.shape[0] if size is None else size
+    valid = jnp.ones(labels.shape, bool) if mask is None else mask
 
     def loss_fn(params: Arrays):
-        logits, stats = network.apply(params, state.stats, images, train=True, key=key)
-        loss = cross_entropy(logits, labels, label_smoothing).mean()
-        return loss, (logits, stats)
+        logits, stats = network.apply(
+            params, state.stats, images, train=True, key=key, axis_name=axis_name, mask=mask
+        )
+        losses = cross_entropy(logits, labels, label_smoothing)
+        return jnp.where(valid, losses, 0).sum() / size, (logits, stats)
 
     (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    correct = ((logits.argmax(1) == labels) & valid).sum()
+    if axis_name is not None:
+        loss, correct, grads = jax.lax.psum((loss, correct, grads), axis_name)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    n = jnp.float32(labels.shape[0])
     totals = Totals(
-        loss=loss * n,
-        correct=(logits.argmax(1) == labels).sum(),
-        images=n,
+        loss=loss * size,
+        correct=correct,
+        images=jnp.float32(size),
         grad_norm=optax.global_norm(grads),
         steps=jnp.float32(1),
     )
@@ -104,8 +120,7 @@ class Task(NamedTuple):
 
     network: Network
     optimizer: Optimizer
-    augment: object
-    """`jaxnets.data.augment.make_augment(...)`."""
+    augment: Augment
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dtype: str
@@ -113,6 +128,7 @@ class Task(NamedTuple):
     seed: int
     batch_size: int
     steps_per_epoch: int
+    layout: Layout
 
 
 def train_step(
@@ -132,11 +148,21 @@ def train_step(
         order: int32 (M,), this epoch's order.
         size: of the batch; `task.batch_size`, or what is left for the epoch's last one.
     """
-    from jaxnets.data.augment import augment_key, normalize
-
+    layout = task.layout
     start = state.step % task.steps_per_epoch * task.batch_size
     rows = jax.lax.dynamic_slice(order, (start,), (size,))
-    batch = task.augment(augment_key(task.seed, state.step), images[rows])
+    mask = None
+    if size % layout.size:
+        padded = jnp.arange(size + -size % layout.size)
+        mask, rows = layout.my_share(padded < size), rows[padded % size]
+    # The numbers that augment an image are drawn for the whole batch, so that they do not depend
+    # on how it is cut.
+    u = jax.random.uniform(
+        augment_key(task.seed, state.step), (len(rows), task.augment.size), jnp.float32
+    )
+    rows, u = layout.my_share(rows), layout.my_share(u)
+    batch = images[rows]
+    batch = task.augment.apply(batch, task.augment.draw(u, *batch.shape[1:3]))
     state, new = update(
         task.network,
         task.optimizer.tx,
@@ -145,6 +171,9 @@ def train_step(
         labels[rows],
         key=dropout_key(task.seed, state.step),
         label_smoothing=task.label_smoothing,
+        size=size,
+        mask=mask,
+        axis_name=layout.axis_name,
     )
     return state, totals + new
 
@@ -162,8 +191,6 @@ def eval_step(
     `mask` (N,) is 0 for rows that only fill up the batch.  The loss has no label smoothing, so that
     it compares across recipes.
     """
-    from jaxnets.data.augment import normalize
-
     images = normalize(images, task.mean, task.std, jnp.dtype(task.dtype))
     logits, _ = task.network.apply(params, stats, images, train=False)
     zero = jnp.zeros((), jnp.float32)

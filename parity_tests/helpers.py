@@ -1,23 +1,20 @@
-"""What the parity tests share: a model and its twin with the same random values, run side by side."""
+"""What the parity tests share: a model and its twin with the same values, run side by side."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-import torch_ref.models
 from flax import nnx
 from torch.nn import functional as F
 
+import torch_ref.models
 from jaxnets.models import create_model
 from jaxnets.models.functional import Arrays, Network, split
-from jaxnets.models.layers import Dropout
-from jaxnets.models.trace import named_modules
+from jaxnets.parity.masks import dropout_masks, force_masks, nchw
 from jaxnets.port.names import Slot, from_state_dict, slots
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -55,7 +52,7 @@ class Batch(NamedTuple):
 
 
 def make_pair(name: str, dtype: str, seed: int = 0, **options) -> Pair:
-    """Model `name` and its twin: initial weights, and random BatchNorm statistics, scales and biases."""
+    """Model `name` and its twin: first weights; random BatchNorm statistics, scales and biases."""
     torch.manual_seed(seed)
     twin = torch_ref.models.create_model(name, **options)
     with torch.no_grad():
@@ -80,49 +77,6 @@ def make_batch(size: int, num_classes: int, dtype: str, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((size, 32, 32, 3)).astype(dtype)
     return Batch(images, rng.integers(num_classes, size=size), jax.random.key(seed))
-
-
-def nchw(array: np.ndarray | jax.Array) -> torch.Tensor:
-    """(N, H, W, C) -> a tensor (N, C, H, W); other ranks as they are."""
-    array = np.asarray(array)
-    return torch.tensor(array.transpose(0, 3, 1, 2) if array.ndim == 4 else array)
-
-
-@contextlib.contextmanager
-def recorded_masks(model: nnx.Module) -> Iterator[dict[str, jax.Array]]:
-    """The dropout masks that the model draws meanwhile, by the layer's path; traced ones if traced."""
-    names = {id(module): name for name, module in named_modules(model)}
-    masks: dict[str, jax.Array] = {}
-    draw = Dropout.mask
-
-    def mask(self: Dropout, shape: tuple[int, ...]) -> jax.Array:
-        masks[names[id(self)]] = kept = draw(self, shape)
-        return kept
-
-    with mock.patch.object(Dropout, "mask", mask):
-        yield masks
-
-
-def dropout_masks(
-    network: Network, params: Arrays, stats: Arrays, images: jax.Array, key: jax.Array
-) -> dict[str, jax.Array]:
-    """The masks that `network.apply(..., train=True, key=key)` draws, by the layer's path.
-
-    Inside jit this costs next to nothing: the masks need none of the network's values.
-    """
-    model = network.merge(params, stats, key)
-    if not any(isinstance(m, Dropout) and m.rate > 0 for _, m in named_modules(model)):
-        return {}
-    model.train()
-    with recorded_masks(model) as masks:
-        model(images)
-    return masks
-
-
-def force_masks(twin: torch.nn.Module, masks: Mapping[str, jax.Array]) -> None:
-    """Makes the twin's dropout layers keep what the masks keep."""
-    for name, mask in masks.items():
-        twin.get_submodule(name).forced = nchw(mask)
 
 
 def run_jax(pair: Pair, batch: Batch, gradients: bool) -> tuple[dict, dict]:
@@ -190,9 +144,9 @@ def assert_close(
         AssertionError: names, shapes, dtypes or values differ; it says where, and by how much.
     """
     assert got.keys() == want.keys(), sorted(got.keys() ^ want.keys())
-    # A bias before a BatchNorm has no gradient but rounding: measured against the others'.
+    # A bias before a BatchNorm has no gradient but rounding, so it is measured against the others.
     grads = [np.abs(value).max() for name, value in want.items() if name.startswith("grad.")]
-    floors = {"grad": 1e-4 * max(grads, default=0.0)}
+    floors = {"grad": 1e-3 * max(grads, default=0.0)}
     worst: dict[str, float] = {}
     for name, value in want.items():
         kind = name.partition(".")[0]

@@ -67,19 +67,21 @@ def unshared_kernels(monkeypatch):
     monkeypatch.setattr(dense_se_resnet, "_share_kernel", lambda blocks: None)
 
 
+MUTATIONS = [
+    (same_padding, RESNET, "eval"),
+    (wrong_epsilon, RESNET, "eval"),
+    (wrong_momentum, RESNET, r"stats\.bn1\.running_mean"),
+    (biased_variance, RESNET, r"stats\.bn1\.running_var"),
+    (swapped_expand, FIRE, "eval"),
+    (channel_minor_flatten, PLAIN, "eval"),
+    (unscaled_dropout, PLAIN, "train"),
+    (unshared_kernels, DENSE, r"grad\.layer3\.0\.conv2\.weight"),
+]
+"""The mistake, the network that shows it, and the first value that differs."""
+
+
 @pytest.mark.parametrize(
-    ("mutate", "case", "first"),
-    [
-        (same_padding, RESNET, "eval"),
-        (wrong_epsilon, RESNET, "eval"),
-        (wrong_momentum, RESNET, r"stats\.bn1\.running_mean"),
-        (biased_variance, RESNET, r"stats\.bn1\.running_var"),
-        (swapped_expand, FIRE, "eval"),
-        (channel_minor_flatten, PLAIN, "eval"),
-        (unscaled_dropout, PLAIN, "train"),
-        (unshared_kernels, DENSE, r"grad\.layer3\.0\.conv2\.weight"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
+    ("mutate", "case", "first"), MUTATIONS, ids=[mutate.__name__ for mutate, *_ in MUTATIONS]
 )
 def test_mutation_is_caught(monkeypatch, mutate, case, first):
     mutate(monkeypatch)

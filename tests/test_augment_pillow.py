@@ -161,6 +161,23 @@ def test_operation_equals_pillow(op, images):
     assert (expected != images).any()
 
 
+def test_a_whole_pipeline_equals_pillow(images):
+    augment = make_augment(Config(ops=tuple(OPTIONS), **OPTIONS))
+    n, height, width, _ = images.shape
+    key = jax.random.key(2)
+    out = jax.jit(augment)(key, images)
+    u = jax.random.uniform(key, (n, augment.size), jnp.float32)
+    params = jax.tree.map(np.asarray, augment.draw(u, height, width))
+
+    def pillow(image, i):
+        for op in OPTIONS:
+            each = {name: p[i] for name, p in params[op].items()}
+            image = PILLOW[op](image, each, (width, height))
+        return image
+
+    np.testing.assert_array_equal(out, with_pillow(pillow, images, range(n)))
+
+
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
 def test_every_step_of_auto_augment_equals_pillow(policy, images):
     tables = policy_tables(policy, *images.shape[1:3])

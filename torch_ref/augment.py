@@ -180,20 +180,20 @@ def _jitter(images, params, options):
 
 
 def _auto_augment(images, params, options):
-    """For both places of a pair: the images of each row of the policy's tables, together."""
+    """For both places of a pair: each operation on the images that it is for."""
     policy = policy_tables(options.policy, *images.shape[1:3])
     out = images.clone()
     for rows in params["rows"].unbind(1):
-        for row in rows.unique().tolist():
-            chosen = rows == row
-            out[chosen] = _step(out[chosen], row, policy)
+        names = np.array([policy.steps[row].name for row in rows.tolist()])
+        for name in np.unique(names):
+            chosen = torch.from_numpy(names == name)
+            out[chosen] = _step(out[chosen], name, rows[chosen], policy)
     return out
 
 
-def _step(x: Tensor, row: int, policy: PolicyTables) -> Tensor:
-    step = policy.steps[row]
-    factor = torch.full((len(x),), 1 + step.magnitude, dtype=torch.float32)
-    match step.name:
+def _step(x: Tensor, name: str, rows: Tensor, policy: PolicyTables) -> Tensor:
+    factor = torch.tensor([1 + policy.steps[row].magnitude for row in rows.tolist()]).float()
+    match name:
         case "color":
             return image_ops.blend_float32(x, image_ops.grey(x), factor)
         case "contrast":
@@ -205,11 +205,9 @@ def _step(x: Tensor, row: int, policy: PolicyTables) -> Tensor:
         case "equalize":
             return image_ops.equalize(x)
         case "brightness" | "posterize" | "solarize" | "invert":
-            return image_ops.lookup(x, torch.from_numpy(policy.lookup[row]).expand(len(x), 256))
+            return image_ops.lookup(x, torch.from_numpy(policy.lookup)[rows])
         case _:
-            return image_ops.affine(
-                x, torch.from_numpy(policy.matrix[row]).long().expand(len(x), 6)
-            )
+            return image_ops.affine(x, torch.from_numpy(policy.matrix)[rows].long())
 
 
 _DRAW = {

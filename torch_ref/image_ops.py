@@ -32,7 +32,7 @@ def crop(images: Tensor, offset: Tensor, padding: int) -> Tensor:
 
 
 def resized_crop(images: Tensor, box: Tensor) -> Tensor:
-    """The `box`, (n, 4) as (top, left, height, width), resized bilinearly to H x W, columns first."""
+    """The `box`, (n, 4) as (top, left, height, width), resized bilinearly to H x W."""
     images = _resize_columns(images, box[:, 1], box[:, 3])
     return _resize_columns(images.transpose(1, 2), box[:, 0], box[:, 2]).transpose(1, 2)
 

@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError, unknown
 
-AUGMENT_STREAM = (
-    0x617567  # "aug": keeps these random bits apart from those of dropout and shuffling
-)
+AUGMENT_STREAM = 0x617567  # "aug": keeps these random bits apart from those of dropout
 ATTEMPTS = 10  # rectangles tried by random_resized_crop and erasing, as in torchvision
 POLICIES = ("cifar10", "imagenet")
 
@@ -94,23 +92,27 @@ def read_options(config: Any) -> dict[str, Options]:
     """
     ops = config.ops
     if isinstance(ops, str) or not all(isinstance(op, str) for op in ops):
-        raise UserError(f"augment.ops must be a tuple of operation names, not {ops!r}")
+        raise UserError(f"config.augment.ops must be a tuple of operation names, not {ops!r}")
     for op in ops:
         if op not in OPERATIONS:
-            raise unknown("operation in augment.ops", op, OPERATIONS)
+            raise unknown("operation in config.augment.ops", op, OPERATIONS)
     if len(set(ops)) < len(ops):
-        raise UserError(f"augment.ops names an operation twice: {', '.join(ops)}; name each once")
+        raise UserError(
+            f"config.augment.ops names an operation twice: {', '.join(ops)}; name each once"
+        )
     return {op: _read(config, op, OPERATIONS[op]) for op in ops}
 
 
 def _read(config: Any, op: str, kind: type) -> Options:
     values = {}
     for field in kind._fields:
-        key = f"augment.{op}.{field}"
+        key = f"config.augment.{op}.{field}"
         try:
             value = getattr(getattr(config, op), field)
         except AttributeError:
-            raise UserError(f"{key} is missing; augment.ops needs it for {op!r}") from None
+            raise UserError(
+                f"{key} is missing, and config.augment.ops names {op!r}; set it"
+            ) from None
         is_valid, allowed = _RULES[field]
         try:
             valid = is_valid(value)

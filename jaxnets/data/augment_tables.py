@@ -10,6 +10,7 @@ Imports numpy alone.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def jitter_range(name: str, strength: float) -> tuple[int, int]:
     return (-reach, reach) if name == "hue" else (max(0, one - reach), one + reach)
 
 
-def hue_shift(turn):
+def hue_shift(turn: Any) -> Any:
     """Turns in 2^-FACTOR_BITS, integers of any array library -> 1/256 turns, cut towards zero."""
     return (255 * abs(turn) >> FACTOR_BITS) * (2 * (turn > 0) - 1)
 

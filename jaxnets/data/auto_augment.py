@@ -45,6 +45,7 @@ def apply(images: Array, rows: Array, policy: str) -> Array:
         blended = jnp.where(kind >= LOOKUP, looked_up, blended)
         return jnp.where(kind == AFFINE, mapped, blended), None
 
+    # A loop, for unrolled the first step would be fused into the second and computed several times.
     return jax.lax.scan(step, images, rows.T)[0]
 
 
@@ -54,7 +55,7 @@ def _blend(images: Array, row: Array, kind: Array, product: Array) -> Array:
     other = jnp.where(kind == CONTRAST, image_ops.mean_grey(luma), luma)
     other = jnp.where(kind == SHARPNESS, image_ops.smooth(images), other)
     product = product[row[:, None, None, None], x - other + 255]
-    # By way of int32, which truncates: XLA's CPU code may round float32 to the nearest uint8.
+    # By way of int32, which truncates: XLA's YNNPACK code rounds float32 to the nearest uint8.
     return image_ops.to_uint8((other.astype(jnp.float32) + product).astype(jnp.int32))
 
 

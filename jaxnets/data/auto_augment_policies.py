@@ -6,8 +6,8 @@ have a row for every (pair, place, sign) and a last one that does nothing.
 
 Imports numpy alone.
 
-Sources: Cubuk et al. 2019, AutoAugment (arXiv 1805.09501), tables 7 and 9; the magnitudes are those
-of torchvision.transforms.AutoAugment.
+Sources: Cubuk et al. 2019, AutoAugment (arXiv 1805.09501), the tables of its appendix; magnitudes
+as in torchvision.transforms.AutoAugment.
 """
 
 import functools

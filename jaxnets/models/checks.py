@@ -20,8 +20,9 @@ def flag(key: str, value: bool) -> None:
 
 def choice(key: str, value: str, choices: Iterable[str]) -> None:
     """One of a few words."""
-    if value not in (choices := tuple(choices)):
-        raise UserError(f"{key}={value!r}: choose one of {', '.join(choices)}")
+    allowed = tuple(choices)
+    if value not in allowed:
+        raise UserError(f"{key}={value!r}: choose one of {', '.join(allowed)}")
 
 
 def whole(key: str, value: int, least: int = 1) -> None:

@@ -191,8 +191,18 @@ class Dropout(nnx.Dropout):
         return jnp.where(self.mask(x.shape), x / (1 - self.rate), 0)
 
     def mask(self, shape: tuple[int, ...]) -> jax.Array:
-        """The next mask, bool, True where a value is kept."""
-        return jax.random.bernoulli(self.rngs(), 1 - self.rate, shape)
+        """The next mask, bool, True where a value is kept.
+
+        Over a mapped axis it is this device's part of the whole batch's mask, so that the masks
+        do not depend on how the batch is cut.
+        """
+        axis_name = _batch.get().axis_name
+        if axis_name is None:
+            return jax.random.bernoulli(self.rngs(), 1 - self.rate, shape)
+        n = shape[0]
+        whole = (n * lax.axis_size(axis_name), *shape[1:])
+        mask = jax.random.bernoulli(self.rngs(), 1 - self.rate, whole)
+        return lax.dynamic_slice_in_dim(mask, lax.axis_index(axis_name) * n, n)
 
 
 class Sequential(nnx.List):

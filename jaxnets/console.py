@@ -1,0 +1,95 @@
+"""What a trainer says while it trains; the trainers of both frameworks say it with these.
+
+Imports neither jax nor torch.  `totals` are an epoch's sums so far, as plain numbers: loss, correct
+and images over images, grad_norm over steps.
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxnets.data import Dataset
+from jaxnets.errors import UserError
+from jaxnets.run_log import Progress
+
+HEADER = (
+    " epoch     step         lr  train loss     acc   test loss     acc     images/s   time left"
+)
+
+
+def opening(config: Any, parameters: int, data: Dataset, devices: str, workdir: Path) -> str:
+    """What is trained, on what, and where it goes."""
+    sizes = " + ".join(f"{len(images):,}" for images in (data.train_images, data.test_images))
+    return (
+        f"{config.model.name}: {parameters:,} parameters; {data.source}: {sizes} images; "
+        f"{devices}; workdir {workdir}"
+    )
+
+
+def epoch_line(config: Any, row: dict[str, Any], best: bool) -> str:
+    """An epoch's row of metrics.jsonl under HEADER."""
+    left = (config.num_epochs - row["epoch"]) * row["seconds"] / row["epoch"]
+    return (
+        f"{row['epoch']:6d} {row['step']:8d} {row['lr']:10.6f} "
+        f"{row['train/loss']:11.4f} {row['train/accuracy']:7.2%} "
+        f"{row['eval/loss']:11.4f} {row['eval/accuracy']:7.2%}{'*' if best else ' '} "
+        f"{row['images_per_second']:11.0f} {clock(left):>11}"
+    )
+
+
+def closing(config: Any, progress: Progress) -> str:
+    """What came out."""
+    return (
+        f"done: {config.num_epochs} epochs in {clock(progress.seconds)}; best test accuracy "
+        f"{progress.best_accuracy:.2%} at step {progress.best_step}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(3725.2)
+    '1:02:05'
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+class EpochBar:
+    """The progress bar of an epoch, on a terminal; a context manager."""
+
+    def __init__(self, config: Any, epoch: int, done: int, steps: int, quiet: bool = False):
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=steps,
+            initial=done,
+            desc=f"epoch {epoch + 1}/{config.num_epochs}",
+            unit="step",
+            leave=False,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> "EpochBar":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.close()
+
+    def update(self, done: int, totals: Any) -> None:
+        """Shows that `done` steps of the epoch are done."""
+        self._bar.set_postfix(
+            loss=f"{totals.loss / totals.images:.3f}",
+            acc=f"{totals.correct / totals.images:.1%}",
+            refresh=False,
+        )
+        self._bar.update(done - self._bar.n)
+
+
+def check_finite(totals: Any, step: int) -> None:
+    """Raises a UserError if the loss or the gradients were not finite, seen after `step` steps."""
+    if not math.isfinite(totals.loss + totals.grad_norm):
+        raise UserError(
+            f"the loss or the gradients are not finite: seen at step {step}; the last checkpoint "
+            "is kept; try a smaller config.optim.lr, or config.optim.clip"
+        )

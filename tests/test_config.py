@@ -1,0 +1,165 @@
+"""Recipes and the command line over them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxnets import config as configs
+from jaxnets.models import model_options
+from jaxnets.task import build_model
+
+RECIPES = sorted(p.stem for p in Path("configs").glob("*.py"))
+QUICKSTART = "--config=configs/quickstart.py"
+
+
+def presets() -> list[tuple[str, str]]:
+    found = []
+    for recipe in RECIPES:
+        module = __import__(f"configs.{recipe}", fromlist=["PRESETS"])
+        found += [(recipe, preset) for preset in module.PRESETS]
+    return found
+
+
+def load(recipe: str, preset: str, *overrides: str):
+    spec = f"--config=configs/{recipe}.py:{preset}"
+    config, _ = configs.parse([spec, *overrides], usage="")
+    return config
+
+
+@pytest.mark.parametrize(("recipe", "preset"), presets())
+def test_every_preset_is_valid_and_lists_its_models_options(recipe, preset):
+    from jaxnets.data.augment import make_augment
+    from jaxnets.optim import make_optimizer
+
+    config = load(recipe, preset)
+    make_augment(config.augment)
+    make_optimizer(
+        config.optim, config.schedule, steps_per_epoch=391, num_epochs=config.num_epochs
+    )
+    options = set(config.model.to_dict()) - {"name"}
+    optional = {"conv_kernel_sizes", "shortcut_kernel_sizes", "avg_pool_kernel_size"}
+    assert options <= set(model_options(config.model.name))
+    assert set(model_options(config.model.name)) - options <= optional
+    assert configs.from_json(configs.to_json(config)).optim.lr == config.optim.lr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "preset", "expected"),
+    [
+        ("se_resnet", "documented", {
+            "optim.name": "sgd", "optim.lr": 0.1, "optim.momentum": 0.9, "optim.weight_decay": 5e-4,
+            "optim.lookahead.enabled": True, "optim.lookahead.k": 5, "optim.lookahead.alpha": 0.5,
+            "optim.clip": "value", "optim.clip_at": 0.1, "schedule.name": "cosine",
+            "schedule.end_lr": 0.001, "batch_size": 128, "num_epochs": 200, "model.drop": 0.0,
+            "augment.crop.padding": 2, "loss.label_smoothing": 0.0}),
+        ("se_resnet_drop", "documented", {
+            "model.drop": 0.2, "model.se": "stem", "optim.clip": "none", "num_epochs": 300,
+            "schedule.end_lr": 0.0, "schedule.T_max": None, "augment.crop.padding": 4,
+            "optim.lookahead.enabled": True}),
+        ("se_resnet_drop", "as_run", {
+            "model.drop": 0.0, "model.se": "none", "schedule.T_max": 200, "num_epochs": 300}),
+        ("dense_se_resnet", "documented", {
+            "optim.lr": 0.01, "optim.nesterov": True, "optim.lookahead.enabled": False,
+            "schedule.milestones": (85, 110, 135, 160, 185), "num_epochs": 200,
+            "optim.clip": "value", "model.share": "third"}),
+        ("dense_se_resnet", "as_run", {"schedule.milestones": (60, 85, 100), "num_epochs": 110}),
+        ("mish_se_resnet18", "documented", {
+            "optim.lr": 0.05, "optim.weight_decay": 1e-3, "schedule.name": "warm_restarts",
+            "schedule.per": "epoch", "loss.label_smoothing": 0.1, "batch_size": 512,
+            "num_epochs": 200, "data.std": (0.2470, 0.2435, 0.2616)}),
+        ("mish_se_resnet18", "as_run", {
+            "optim.weight_decay": 1e-4, "batch_size": 256, "num_epochs": 192,
+            "augment.ops": ("crop", "flip", "auto_augment", "erasing")}),
+        ("cifar100", "v1", {
+            "optim.name": "sgd", "schedule.name": "one_cycle", "schedule.max_lr": 0.1,
+            "batch_size": 32, "num_epochs": 50, "augment.jitter.brightness": 0.2,
+            "augment.jitter.hue": 0.1, "data.name": "cifar100"}),
+        ("cifar100", "v2_as_run", {"loss.label_smoothing": 0.0}),
+        ("cifar100", "v5", {
+            "optim.name": "adamw", "optim.weight_decay": 0.01, "schedule.max_lr": 0.01,
+            "model.residual": True, "loss.label_smoothing": 0.1}),
+        ("cifar100", "v5_as_run", {"model.residual": False}),
+    ],
+)  # fmt: skip
+def test_recipes_are_the_documents(recipe, preset, expected):
+    flat = configs.flatten(load(recipe, preset).to_dict())
+    assert {key: flat[key] for key in expected} == expected
+
+
+def test_overrides_reach_the_network():
+    config = load("se_resnet", "documented", "--config.model.num_channels=16")
+    assert config.num_epochs == 200
+    assert build_model(config, 10).conv1.kernel.shape == (3, 3, 3, 16)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ([], "usage"),
+        (["--workdir=x"], "no --config"),
+        (["--config=configs/se_resnt.py"], "configs/se_resnt.py: no such file"),
+        (["--config=configs/se_resnet.py:documentd"], "did you mean 'documented'"),
+        (["--config=jaxnets/errors.py"], "get_config"),
+        ([QUICKSTART, "--wrkdir=x"], "Did you mean: workdir"),
+        ([QUICKSTART, "--config.optim.lrr=1"], "did you mean --config.optim.lr?"),
+        ([QUICKSTART, "--config.lr=1"], "did you mean --config.optim.lr?"),
+        ([QUICKSTART, "--config.optim.lr=fast"], "could not convert"),
+        ([QUICKSTART, "--config.optim.lr=nan"], "config.optim.lr=nan"),
+        ([QUICKSTART, "--config.optim.lr=-1"], "config.optim.lr=-1"),
+        ([QUICKSTART, "--config.num_epochs=1.5"], "invalid literal"),
+        ([QUICKSTART, "--config.num_epochs=0"], "config.num_epochs=0"),
+        ([QUICKSTART, "--config.batch_size=0"], "config.batch_size=0"),
+        ([QUICKSTART, "--config.seed=-1"], "config.seed=-1"),
+        ([QUICKSTART, "--config.data.name=cifar1"], "did you mean 'cifar1"),
+        ([QUICKSTART, "--config.data.std=0,1,1"], "config.data.std"),
+        ([QUICKSTART, "--config.dtype=float16"], "config.dtype"),
+        ([QUICKSTART, "--config.eval_weights=slow", "--config.optim.lookahead.enabled=False"],
+         "config.eval_weights=slow"),
+        ([QUICKSTART, "--config.loss.label_smoothing=1"], "config.loss.label_smoothing"),
+        ([QUICKSTART, "--config.model.name=resnet"], "did you mean 'resnet18'"),
+        ([QUICKSTART, "--config.model.se=all"], "config.model: se='all': choose one of"),
+        ([QUICKSTART, "--config.model.num_channels=8"], "num_channels=8"),
+        ([QUICKSTART, "--config.augment.ops=crp"], "did you mean 'crop'"),
+        ([QUICKSTART, "--config.optim.lookahead.alpha=2"], "config.optim.lookahead.alpha=2"),
+        ([QUICKSTART, "--config.schedule.name=cosin"], "did you mean 'cosine'"),
+        ([QUICKSTART, "--config.batch_size=5000"], "config.batch_size=5000"),
+        ([QUICKSTART, "extra"], "unexpected argument 'extra'"),
+        ([QUICKSTART, "--workdir=/proc/nowhere"], "cannot be written"),
+        ([QUICKSTART, "--workdir=Makefile/x"], "cannot be written"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_answered_in_one_line(command, refused, tmp_path, monkeypatch, args, says):
+    if not args:
+        result = command("jaxnets.train")
+        assert result.code == 0
+        assert "--config configs/se_resnet.py" in result.out
+        return
+    if not any(a.startswith("--workdir") for a in args):
+        args = [*args, f"--workdir={tmp_path / 'x'}"]
+    assert says in refused("jaxnets.train", *args)
+    assert not (tmp_path / "x").exists()
+
+
+def test_print_config_shows_what_would_run(command):
+    result = command("jaxnets.train", QUICKSTART, "--config.optim.lr=0.5", "--print_config")
+    assert result.code == 0
+    assert json.loads(result.out)["optim"]["lr"] == 0.5
+
+
+def test_differences_name_what_changes_the_numbers():
+    a = load("quickstart", "documented")
+    b = load("quickstart", "documented", "--config.optim.lr=1", "--config.data.dir=/x")
+    assert configs.differences(a, b) == ["optim.lr 0.1 -> 1.0"]
+
+
+def test_configurations_need_no_framework():
+    code = (
+        "import sys; from jaxnets import config;"
+        f"config.parse(['{QUICKSTART}'], usage='');"
+        "print(sorted({'jax', 'torch', 'flax'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

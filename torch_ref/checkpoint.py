@@ -1,0 +1,50 @@
+"""Checkpoints of the twin: one file each, `last.pt` to go on from and `best.pt`.
+
+    net         state_dict
+    optimizer   of torch_ref.optim: torch's own, the scheduler's, Lookahead's slow weights
+    acc         test accuracy in per cent when it was last measured, else None
+    epoch       complete ones
+    step        optimizer steps
+    config      the configuration, as dictionaries
+    class_names, totals (of an epoch that is not complete), progress
+
+All is plain data: `torch.load(path, weights_only=True)` opens it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jaxnets.errors import UserError
+from torch_ref.step import Task
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
+    """Writes the task's state and `rest` beside `path` and renames it: never half a file."""
+    content = {"net": task.net.state_dict(), "optimizer": task.optimizer.state_dict(), **rest}
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        torch.save(content, aside)
+        os.replace(aside, path)
+    except (OSError, RuntimeError) as e:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({e}); the one before is kept") from e
+
+
+def restore(path: Path, task: Task) -> dict[str, Any]:
+    """Loads the task's state; returns the rest of the checkpoint."""
+    try:
+        content = torch.load(path, map_location=task.device, weights_only=True)
+        task.net.load_state_dict(content.pop("net"))
+        task.optimizer.load_state_dict(content.pop("optimizer"))
+    except Exception as e:
+        reason = " ".join(str(e).split())[:200]
+        raise UserError(
+            f"{path}: the checkpoint cannot be read ({reason}); delete it to start again"
+        ) from e
+    return content

@@ -1,0 +1,136 @@
+"""The twin's training loop: that of `jaxnets.train_loop`, with its batches, log and console."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jaxnets import console
+from jaxnets.data import Dataset
+from jaxnets.data.batches import epoch_order
+from jaxnets.run_log import Progress, RunLog, epoch_row
+from jaxnets.runtime import StopSignal
+from torch_ref import checkpoint
+from torch_ref.step import Task, Totals, evaluate, train_step
+
+
+def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool = False) -> int:
+    """Trains to `config.num_epochs`, from `workdir`/last.pt if there is one.
+
+    Returns 0, or 128 + the signal that stopped it (after saving).
+
+    Raises:
+        UserError: the loss or the gradients are no longer finite.
+    """
+    say = (lambda *_: None) if quiet else functools.partial(print, flush=True)
+    step, acc, totals, progress = 0, None, Totals(), Progress()
+    last_step = config.num_epochs * task.steps_per_epoch
+    last, best = workdir / checkpoint.LAST, workdir / checkpoint.BEST
+    if last.exists():
+        state = checkpoint.restore(last, task)
+        step, acc = state["step"], state["acc"]
+        totals, progress = Totals(*state["totals"]), Progress(**state["progress"])
+    if step >= last_step:
+        say(f"already trained: {config.num_epochs} epochs, {step} steps in {workdir}")
+        return 0
+    if step:
+        say(f"resuming {workdir} at step {step} of {last_step}")
+    test = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).long()
+    with contextlib.closing(RunLog(workdir, resume_step=step)) as log, StopSignal() as stop:
+        say(console.HEADER)
+        for epoch in range(step // task.steps_per_epoch, config.num_epochs):
+            before, started = totals.images, time.perf_counter()
+            step, totals, lr = _epoch(config, task, data, step, totals, stop, quiet)
+            seconds = time.perf_counter() - started
+            progress = progress._replace(seconds=progress.seconds + seconds)
+            complete = step == (epoch + 1) * task.steps_per_epoch
+            better = False
+            if complete:
+                with _evaluated_weights(config, task):
+                    result = evaluate(task, *test, config.eval_batch_size)
+                row = epoch_row(
+                    step=step,
+                    epoch=epoch + 1,
+                    lr=lr,
+                    totals=totals,
+                    result=result,
+                    seconds=progress.seconds,
+                    speed=(totals.images - before) / seconds,
+                )
+                log.write(row)
+                totals, acc = Totals(), 100 * result.accuracy
+                better = result.accuracy > progress.best_accuracy
+                if better:
+                    progress = progress._replace(best_accuracy=result.accuracy, best_step=step)
+                say(console.epoch_line(config, row, better))
+            state = {
+                "acc": acc,
+                "epoch": epoch + complete,
+                "step": step,
+                "config": config.to_dict(),
+                "class_names": list(data.class_names),
+                "totals": list(totals),
+                "progress": progress._asdict(),
+            }
+            if better:
+                checkpoint.save(best, task, state)
+            due = (epoch + 1) % config.checkpoint.every_epochs == 0
+            if due or stop.received or step == last_step:
+                checkpoint.save(last, task, state)
+            if stop.received and step < last_step:
+                say(f"stopped and saved at step {step}; the same command goes on from there")
+                return 128 + stop.received
+    say(console.closing(config, progress))
+    return 0
+
+
+def _epoch(
+    config: Any, task: Task, data: Dataset, step: int, totals: Totals, stop: StopSignal, quiet: bool
+) -> tuple[int, Totals, float]:
+    """The steps that are left of one epoch; ends early, after a step, once `stop` has a signal.
+
+    Returns the steps done, the epoch's totals as plain numbers, and the last learning rate.
+    """
+    epoch, first = divmod(step, task.steps_per_epoch)
+    order = epoch_order(config.seed, epoch, len(data.train_labels))
+    with console.EpochBar(config, epoch, first, task.steps_per_epoch, quiet) as bar:
+        for done in range(first + 1, task.steps_per_epoch + 1):
+            lr = task.optimizer.lr
+            totals += train_step(task, step, *batch(task, data, order, done - 1))
+            step += 1
+            if done == task.steps_per_epoch or done % config.progress.every_steps == 0:
+                seen = totals.read()
+                console.check_finite(seen, step)
+                bar.update(done, seen)
+            if stop.received:
+                break
+    return step, totals.read(), lr
+
+
+def batch(task: Task, data: Dataset, order: np.ndarray, index: int) -> tuple[Tensor, Tensor]:
+    """Batch `index` (from 0) of the epoch that visits the images in `order`, int32 (N,)."""
+    rows = order[index * task.batch_size : (index + 1) * task.batch_size]
+    labels = data.train_labels[rows].astype(np.int64)
+    return torch.from_numpy(data.train_images[rows]), torch.from_numpy(labels)
+
+
+@contextlib.contextmanager
+@torch.no_grad()
+def _evaluated_weights(config: Any, task: Task) -> Iterator[None]:
+    """Meanwhile the network has the weights that `config.eval_weights` says to evaluate."""
+    if config.eval_weights == "fast":
+        yield
+        return
+    params = [*task.net.parameters()]
+    fast = [p.clone() for p in params]
+    for p, slow in zip(params, task.optimizer.optimizer.slow, strict=True):
+        p.copy_(slow)
+    yield
+    for p, value in zip(params, fast, strict=True):
+        p.copy_(value)

@@ -1,0 +1,112 @@
+"""One step of training and the evaluation of the PyTorch twin."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from torch_ref import threefry
+from torch_ref.augment import Augment, augment_key, normalize
+from torch_ref.optim import Optimizer
+
+PARAM_DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+# Keeps the dropout masks apart from the augmentation.
+_DROPOUT_STREAM = 1
+
+
+class Task(NamedTuple):
+    """A network in training: what it is, how it learns, and what its images go through."""
+
+    net: nn.Module
+    """Channels last, on `device`."""
+    optimizer: Optimizer
+    augment: Augment
+    mean: Sequence[float]
+    std: Sequence[float]
+    dtype: str
+    """Of the computation: float32, float64, or bfloat16 by autocast."""
+    device: torch.device
+    label_smoothing: float
+    seed: int
+    batch_size: int
+    steps_per_epoch: int
+
+
+class Totals(NamedTuple):
+    """Sums over the images seen so far, float64: they stay on the device until somebody asks."""
+
+    loss: Tensor | float = 0.0
+    correct: Tensor | float = 0.0
+    images: float = 0.0
+    grad_norm: Tensor | float = 0.0
+    """Summed over steps, before clipping; divide by `steps`."""
+    steps: float = 0.0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def read(self) -> "Totals":
+        """As plain numbers; waits for the steps before."""
+        return Totals(*map(float, self))
+
+
+class Evaluation(NamedTuple):
+    """Means over a split."""
+
+    loss: float
+    accuracy: float
+
+
+def train_step(task: Task, step: int, images: Tensor, labels: Tensor) -> Totals:
+    """Step `step` (from 0) on its batch, uint8 (n, H, W, 3) and int64 (n,), both on the CPU.
+
+    All its randomness follows from (seed, step), so that a resumed run draws the same; that of the
+    augmentation is `jaxnets`' own, that of dropout is not.
+    """
+    images = task.augment(augment_key(task.seed, step), images)
+    labels = labels.to(task.device)
+    task.net.train()
+    torch.manual_seed(_dropout_seed(task.seed, step))
+    logits = _logits(task, images)
+    loss = F.cross_entropy(logits, labels, label_smoothing=task.label_smoothing)
+    task.optimizer.zero_grad()
+    loss.backward()
+    grads = [p.grad for p in task.net.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    task.optimizer.step()
+    return Totals(
+        loss=loss.detach().double() * len(labels),
+        correct=(logits.argmax(1) == labels).sum(),
+        images=float(len(labels)),
+        grad_norm=norm.double(),
+        steps=1.0,
+    )
+
+
+@torch.no_grad()
+def evaluate(task: Task, images: Tensor, labels: Tensor, batch_size: int) -> Evaluation:
+    """Loss (without label smoothing) and accuracy (0..1) on uint8 (N, H, W, 3) and int64 (N,)."""
+    task.net.eval()
+    loss = correct = 0.0
+    for some, wanted in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        logits, wanted = _logits(task, some), wanted.to(task.device)
+        loss += F.cross_entropy(logits, wanted, reduction="sum").double()
+        correct += (logits.argmax(1) == wanted).sum()
+    return Evaluation(float(loss) / len(labels), float(correct) / len(labels))
+
+
+def _logits(task: Task, images: Tensor) -> Tensor:
+    """(n, K), float32 at least, of uint8 images (n, H, W, 3)."""
+    dtype = PARAM_DTYPES[task.dtype]
+    # NHWC in memory already: seen as NCHW it is channels last.
+    inputs = normalize(images, task.mean, task.std, dtype).permute(0, 3, 1, 2).to(task.device)
+    with torch.autocast(task.device.type, torch.bfloat16, enabled=task.dtype == "bfloat16"):
+        return task.net(inputs).to(dtype)
+
+
+def _dropout_seed(seed: int, step: int) -> int:
+    key = threefry.fold_in(threefry.fold_in(threefry.key(seed), _DROPOUT_STREAM), step)
+    # Hashed, because torch's generator on the CPU takes in the lower 32 bits alone.
+    return int(key[0]) << 32 | int(key[1])

@@ -1,0 +1,64 @@
+"""Trains the PyTorch twin of a recipe.
+
+    python -m torch_ref.train --config configs/se_resnet.py
+    python -m torch_ref.train --config configs/se_resnet.py --init weights.pt --workdir runs/x
+
+The same configuration as `jaxnets.train`, the same batches in the same order with the same random
+augmentation, and the same log, so that the curves of the two can be laid over one another.  The
+same command run again goes on from last.pt.  On one GPU if there is one; config.parallel and
+config.devices are of no concern here.  Writes into the workdir: config.json, metrics.jsonl,
+TensorBoard events, last.pt and best.pt.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxnets import cli, console
+from jaxnets import config as configs
+from jaxnets.data import load_dataset
+from jaxnets.errors import UserError
+from jaxnets.run_log import write_aside
+from jaxnets.workdir import CONFIG, check_workdir, claim
+
+FLAGS = (
+    configs.WORKDIR._replace(
+        help="where everything goes (default: runs/ and the recipe's name and _torch)"
+    ),
+    configs.Flag("init", "FILE", "initial weights, .pt or .safetensors (default: drawn by torch)"),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    parsed = configs.parse(argv, usage=__doc__, flags=FLAGS)
+    if parsed is None:
+        return 0
+    config, flags = parsed
+    workdir = Path(flags["workdir"] or f"runs/{config.name}_torch")
+    stored = check_workdir(workdir, config, "torch_ref.train")
+    try:
+        import torch
+    except ImportError as e:
+        raise UserError("torch_ref.train needs torch: pip install torch") from e
+
+    from torch_ref.loop import train
+    from torch_ref.run import build, read_weights
+
+    data = load_dataset(config.data.name, config.data.dir, cache=config.data.cache)
+    weights = read_weights(Path(flags["init"])) if flags["init"] else None
+    task = build(config, data, weights)
+    lock = claim(workdir)
+    try:
+        print(configs.to_json(config))
+        parameters = sum(p.numel() for p in task.net.parameters())
+        device = f"torch {torch.__version__} on {task.device.type}"
+        print(console.opening(config, parameters, data, device, workdir))
+        if not stored:
+            write_aside(workdir / CONFIG, configs.to_json(config) + "\n")
+        return train(config, task, data, workdir)
+    finally:
+        lock.close()
+
+
+if __name__ == "__main__":
+    cli.run(main)
