@@ -226,10 +226,19 @@ def to_json(config: Any) -> str:
 
 
 def from_json(text: str) -> Any:
-    """The configuration that `to_json` wrote."""
+    """The configuration that `to_json` wrote; a key that was not there yet has its default."""
     from ml_collections import ConfigDict
 
-    return ConfigDict(json.loads(text))
+    return ConfigDict(_merged(default_config().to_dict(), json.loads(text)))
+
+
+def _merged(default: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: _merged(default[key], value)
+        for key, value in given.items()
+        if isinstance(value, Mapping) and isinstance(default.get(key), dict)
+    }
+    return default | dict(given) | nested
 
 
 def differences(old: Any, new: Any) -> list[str]:

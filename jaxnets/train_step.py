@@ -104,6 +104,11 @@ def update(
     if axis_name is not None:
         loss, correct, grads = jax.lax.psum((loss, correct, grads), axis_name)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    # PyTorch gives a parameter that nothing reads no gradient, so not even decay changes it.
+    updates = {
+        name: jnp.zeros_like(u) if name.startswith(network.unused) else u
+        for name, u in updates.items()
+    }
     params = optax.apply_updates(state.params, updates)
     totals = Totals(
         loss=loss * size,

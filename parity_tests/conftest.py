@@ -1,5 +1,12 @@
-"""float64 in JAX for every parity test."""
+"""float64 in JAX for every parity test, and only for them."""
 
+import jaxnets  # noqa: F401, I001 - before jax: it sets the CPU's XLA flag
 import jax
+import pytest
 
-jax.config.update("jax_enable_x64", True)
+
+@pytest.fixture(scope="package", autouse=True)
+def x64():
+    """Arrays of 64-bit types stay what they are while these tests run."""
+    with jax.enable_x64(True):
+        yield

@@ -35,6 +35,9 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
     torch.manual_seed(config.seed)
     with _blaming("config.model"):
         net = create_model(config.model.name, len(data.class_names), **options)
+        height, width, _ = data.train_images.shape[1:]
+        with torch.no_grad():  # what the options cannot compute, they say here
+            net.eval()(torch.zeros(1, 3, height, width))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device, PARAM_DTYPES[config.dtype], memory_format=torch.channels_last)
     if weights is not None:  # before the optimizer: Lookahead's slow weights start here too

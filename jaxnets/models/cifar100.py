@@ -132,6 +132,7 @@ class Cifar100v3(nnx.Module):
         self.global_avg_pool = GlobalAvgPool()
         self.classifier = classifier(c(512), num_classes, drop, **kw)
         self.use_fire8 = use_fire8
+        self.unused = () if use_fire8 else ("fire8",)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.fire2(self.conv1(x))

@@ -17,6 +17,8 @@ class Network(NamedTuple):
 
     graphdef: nnx.GraphDef
     rng_paths: tuple[tuple, ...]
+    unused: tuple[str, ...] = ()
+    """Prefixes of parameters that the forward pass never reads; no optimizer touches them."""
 
     def merge(self, params: Arrays, stats: Arrays, key: jax.Array | None = None) -> nnx.Module:
         """The module again.  Every dropout layer gets its own stream, folded from `key`."""
@@ -63,7 +65,8 @@ def split(model: nnx.Module) -> tuple[Network, Arrays, Arrays]:
     """
     graphdef, params, stats, rngs = nnx.split(model, nnx.Param, nnx.BatchStat, nnx.RngState)
     paths = tuple(path for path, _ in nnx.to_flat_state(rngs))
-    return Network(graphdef, paths), _arrays(params), _arrays(stats)
+    unused = tuple(f"{name}." for name in getattr(model, "unused", ()))
+    return Network(graphdef, paths, unused), _arrays(params), _arrays(stats)
 
 
 def flat(model: nnx.Module, kind: type[nnx.Variable]) -> Arrays:

@@ -121,7 +121,7 @@ def plot(rows: Sequence[Row], path: Path, title: str, tolerance: float | None = 
         distances.set_yscale("log")
         for axes in (losses, distances):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
         return save(figure, path)
 
 

@@ -1,0 +1,178 @@
+"""Whole training runs agree: every recipe's optimizer, schedule and loss on identical batches."""
+
+import functools
+import importlib
+
+import jax
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    dropout_masks,
+    force_masks,
+    make_batch,
+    make_pair,
+    nchw,
+    relative_error,
+)
+from torch.nn import functional as F
+
+import torch_ref.models
+import torch_ref.optim
+from jaxnets.optim import make_optimizer
+from jaxnets.train_step import init_state, update
+
+STEPS_PER_EPOCH = 3  # so that the per-epoch schedules move within a few steps
+
+# Networks narrow enough for a trajectory; their structure is the recipe's.
+NARROW = {
+    "se_resnet": {"num_channels": 16, "num_blocks": (1, 1, 1)},
+    "mish_se_resnet18": {"widths": (16, 16, 32, 32), "num_blocks": (1, 1, 1, 1)},
+    "dense_se_resnet": {"widths": (16, 16, 32), "depth": 3},
+    "resnet18": {"num_channels": 8, "num_blocks": (1, 1, 1, 1)},
+    **{f"cifar100_{version}": {"width": 0.125} for version in ("v1", "v2", "v3", "v4")},
+    "cifar100_v5": {"width": 0.25},
+}
+# Every schedule reaches its interesting points within 20 steps.
+SHORT = {"T_0": 1, "T_mult": 2, "milestones": (2, 4)}
+RECIPES = [
+    "se_resnet",
+    "se_resnet_drop",
+    "se_resnet_drop:as_run",
+    "dense_se_resnet",
+    "mish_se_resnet18",
+    "cifar100:v1",
+    "cifar100:v2",
+    "cifar100:v3",
+    "cifar100:v4",
+    "cifar100:v5",
+    pytest.param("cifar100:v5_as_run", marks=pytest.mark.slow),
+    "resnet18",
+]
+
+
+def recipe(spec: str, num_epochs: int = 10):
+    """A recipe, shortened, and its network's options, narrowed."""
+    name, _, preset = spec.partition(":")
+    config = importlib.import_module(f"configs.{name}").get_config(*filter(None, [preset]))
+    config.num_epochs = num_epochs
+    config.schedule.update(SHORT)
+    if config.schedule.T_max is not None:
+        config.schedule.T_max = 4  # as_run's cosine turns before the end
+    options = {k: v for k, v in config.model.to_dict().items() if k != "name"}
+    sizes = dict.fromkeys(("conv_kernel_sizes", "shortcut_kernel_sizes") & options.keys())
+    return config, options | NARROW[config.model.name] | sizes
+
+
+def run_both(config, options: dict, steps: int, batch_size: int = 2, spoil=lambda tx: tx):
+    """Trains a network and its twin; returns both losses a step, and both final state_dicts."""
+    pair = make_pair(config.model.name, "float64", **options)
+    optim = make_optimizer(
+        config.optim,
+        config.schedule,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        num_epochs=config.num_epochs,
+    )
+    twin_optim = torch_ref.optim.make_optimizer(
+        pair.twin.parameters(),
+        config.optim,
+        config.schedule,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        num_epochs=config.num_epochs,
+    )
+    tx = spoil(optim.tx)
+    num_classes = len([*pair.twin.parameters()][-1])
+    smoothing = config.loss.label_smoothing
+
+    @jax.jit
+    def step(state, images, labels, key):
+        masks = dropout_masks(pair.network, state.params, state.stats, images, key)
+        advance = functools.partial(update, pair.network, tx, label_smoothing=smoothing)
+        return *advance(state, images, labels, key=key), masks
+
+    state = init_state(pair.params, pair.stats, tx)
+    losses = []
+    pair.twin.train()
+    for i in range(steps):
+        batch = make_batch(batch_size, num_classes, "float64", seed=i)
+        state, totals, masks = step(state, *batch)
+        force_masks(pair.twin, masks)
+        loss = F.cross_entropy(
+            pair.twin(nchw(batch.images)), torch.tensor(batch.labels), label_smoothing=smoothing
+        )
+        twin_optim.zero_grad()
+        loss.backward()
+        twin_optim.step()
+        losses.append((float(totals.loss) / batch_size, loss.item()))
+    got = pair.named(state.params) | pair.named(state.stats)
+    want = {name: value.detach().numpy() for name, value in pair.twin.state_dict().items()}
+    return np.array(losses), got, want
+
+
+def assert_same_training(losses, got, want, bound: float, loose: tuple[str, ...] = ()) -> None:
+    """Losses and every tensor within the relative bound; the `loose` ones within 100 times it."""
+    assert got.keys() == want.keys()
+    for name in want:
+        error = relative_error(got[name], want[name])
+        limit = 100 * bound if name in loose else bound
+        assert error <= limit, f"{name}: {error:.2g} > {limit}"
+    np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=bound)
+
+
+def amplified(config, options: dict) -> tuple[str, ...]:
+    """Biases whose gradient is rounding alone, and the means that hold them, under Adam.
+
+    A bias in front of a BatchNorm changes nothing, so its gradient is zero but for rounding, and
+    Adam divides it by almost nothing.  Loss and everything else keep the tight bound.
+    """
+    if config.optim.name == "sgd":
+        return ()
+    twin = torch_ref.models.create_model(config.model.name, **options)
+    convs = [n for n, module in twin.named_modules() if isinstance(module, torch.nn.Conv2d)]
+    means = [name for name in twin.state_dict() if name.endswith("running_mean")]
+    return (*(f"{name}.bias" for name in convs), *means)
+
+
+@pytest.mark.parametrize("spec", RECIPES)
+def test_twenty_steps_of_every_recipe(spec):
+    config, options = recipe(spec)
+    losses, got, want = run_both(config, options, steps=20)
+    assert_same_training(losses, got, want, 1e-8, amplified(config, options))
+
+
+@pytest.mark.parametrize("se", ["stem", "block", "none"])
+def test_ten_steps_of_se_resnet_to_ten_digits(se):
+    config, options = recipe("se_resnet")
+    losses, got, want = run_both(config, options | {"se": se}, steps=10)
+    assert np.ptp(losses[:, 1]) > 0.1  # it does train
+    assert_same_training(losses, got, want, 1e-10)
+
+
+@pytest.mark.slow
+def test_ten_steps_of_the_full_se_resnet():
+    config, _ = recipe("se_resnet")
+    losses, got, want = run_both(config, {}, steps=10)
+    assert_same_training(losses, got, want, 1e-10)
+
+
+def test_a_wrong_optimizer_is_noticed():
+    """Decay after momentum, a late Lookahead and a rate off by a step each leave the bound."""
+    import optax
+
+    config, options = recipe("se_resnet")
+    options["num_blocks"] = (1,)
+
+    def fails(spoil=lambda tx: tx, **changes):
+        spoiled = config.copy_and_resolve_references()
+        with spoiled.unlocked():
+            spoiled.update_from_flattened_dict(changes)
+        losses, got, want = run_both(spoiled, options, 6, spoil=spoil)
+        if changes:  # both sides changed alike: compare with the run that was not
+            want = run_both(config, options, 6)[2]
+        with pytest.raises(AssertionError):
+            assert_same_training(losses, got, want, 1e-8)
+
+    fails(lambda tx: optax.chain(tx, optax.add_decayed_weights(-1e-6)))
+    fails(**{"optim.lookahead.first_sync": 1})
+    fails(**{"optim.clip": "none"})
+    fails(**{"schedule.per": "step"})
