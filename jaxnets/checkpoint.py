@@ -71,9 +71,8 @@ def _read(folder: Path, step: int, shapes: Any) -> tuple[Any, dict]:
     try:
         restored = manager.restore(step, args=args)
     except Exception as e:
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise UserError(
-            f"{folder / str(step)}: the checkpoint cannot be read ({reason[:200]}); delete that "
+            f"{folder / str(step)}: the checkpoint cannot be read ({_reason(e)}); delete that "
             "folder to use the one before it"
         ) from e
     finally:
@@ -120,7 +119,19 @@ def _manager(folder: Path, keep: int | None):
 def _save(manager, step: int, state: Any, meta: dict) -> None:
     import orbax.checkpoint as ocp
 
-    if step in manager.all_steps():  # left by a run that was interrupted after it
-        manager.delete(step)
     args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-    manager.save(step, args=args)
+    try:
+        if step in manager.all_steps():  # left by a run that was interrupted after it
+            manager.delete(step)
+        manager.save(step, args=args)
+    except Exception as e:
+        raise UserError(
+            f"{manager.directory / str(step)}: the checkpoint cannot be written ({_reason(e)}); "
+            "those before it are kept"
+        ) from e
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what orbax says, cut to fit a line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

@@ -47,7 +47,8 @@ def default_config() -> Any:
 
     c = ConfigDict()
     c.name = "run"
-    c.model = ConfigDict()
+    c.model = ConfigDict()  # name, and the model's options
+    c.model.num_classes = config_dict.placeholder(int)  # None: the data's
 
     c.data = data = ConfigDict()
     data.name = "cifar10"  # cifar10, cifar100, digits
@@ -229,7 +230,10 @@ def from_json(text: str) -> Any:
     """The configuration that `to_json` wrote; a key that was not there yet has its default."""
     from ml_collections import ConfigDict
 
-    return ConfigDict(_merged(default_config().to_dict(), json.loads(text)))
+    given = json.loads(text)
+    if not isinstance(given, dict) or "name" not in given.get("model", ()):
+        raise ValueError("no configuration with a model in it")
+    return ConfigDict(_merged(default_config().to_dict(), given))
 
 
 def _merged(default: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,6 +254,25 @@ def differences(old: Any, new: Any) -> list[str]:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not key.startswith(FREE_KEYS)
     ]
+
+
+def model_options(config: Any, data_classes: int) -> tuple[int, dict[str, Any]]:
+    """The class count of `config.model` and the options that its model takes.
+
+    Raises:
+        UserError: fewer classes than the data has.
+    """
+    options = config.model.to_dict()
+    del options["name"]
+    num_classes = options.pop("num_classes", None)
+    if num_classes is None:
+        num_classes = data_classes
+    if num_classes < data_classes:
+        raise UserError(
+            f"config.model.num_classes={num_classes}: at least {data_classes}, the classes of "
+            f"{config.data.name}"
+        )
+    return num_classes, options
 
 
 def validate(config: Any) -> None:

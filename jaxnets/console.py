@@ -6,6 +6,7 @@ and images over images, grad_norm over steps.
 
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,10 @@ def clock(seconds: float) -> str:
 
 
 class EpochBar:
-    """The progress bar of an epoch, on a terminal; a context manager."""
+    """The progress of an epoch; a context manager.
+
+    A bar on a terminal; elsewhere, as in a log file, a line a minute.
+    """
 
     def __init__(self, config: Any, epoch: int, done: int, steps: int, quiet: bool = False):
         from tqdm import tqdm
@@ -69,6 +73,8 @@ class EpochBar:
             leave=False,
             disable=quiet or not sys.stderr.isatty(),
         )
+        self._name, self._steps = f"epoch {epoch + 1}", steps
+        self._next_line = math.inf if quiet or not self._bar.disable else time.monotonic() + 60
 
     def __enter__(self) -> "EpochBar":
         return self
@@ -78,12 +84,12 @@ class EpochBar:
 
     def update(self, done: int, totals: Any) -> None:
         """Shows that `done` steps of the epoch are done."""
-        self._bar.set_postfix(
-            loss=f"{totals.loss / totals.images:.3f}",
-            acc=f"{totals.correct / totals.images:.1%}",
-            refresh=False,
-        )
+        loss, acc = f"{totals.loss / totals.images:.3f}", f"{totals.correct / totals.images:.1%}"
+        self._bar.set_postfix(loss=loss, acc=acc, refresh=False)
         self._bar.update(done - self._bar.n)
+        if time.monotonic() > self._next_line:
+            self._next_line = time.monotonic() + 60
+            print(f"{self._name}: step {done}/{self._steps}, loss {loss}, acc {acc}", flush=True)
 
 
 def check_finite(totals: Any, step: int) -> None:

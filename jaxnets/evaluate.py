@@ -17,7 +17,7 @@ import numpy as np
 from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.errors import UserError
-from jaxnets.run_log import METRICS, read_rows, write_aside
+from jaxnets.run_log import METRICS, write_aside
 
 
 def main(argv: Sequence[str]) -> int:
@@ -103,7 +103,7 @@ def evaluate(config: Any, workdir: Path, which: str) -> dict[str, Any]:
 def write_report(workdir: Path, metrics: dict[str, Any]) -> list[Path]:
     """Writes metrics.json and the figures into <workdir>/report; returns their paths."""
     from jaxnets.report.confusion import plot_confusion
-    from jaxnets.report.curves import plot_curves
+    from jaxnets.report.curves import plot_curves, read_metrics
 
     report = workdir / "report"
     try:
@@ -114,7 +114,7 @@ def write_report(workdir: Path, metrics: dict[str, Any]) -> list[Path]:
         plot_confusion(np.array(metrics["confusion"]), names, written[1])
         if (workdir / METRICS).exists():
             written.append(report / "curves.png")
-            plot_curves({workdir.name: read_rows(workdir / METRICS)}, written[-1])
+            plot_curves({workdir.name: read_metrics(workdir / METRICS)}, written[-1])
     except OSError as e:
         raise UserError(f"{report}: cannot be written ({e.strerror})") from e
     return written

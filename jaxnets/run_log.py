@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxnets.errors import UserError
+
 METRICS = "metrics.jsonl"
 
 
@@ -57,8 +59,11 @@ class RunLog:
 
     def write(self, row: dict[str, Any]) -> None:
         """One row with a `step`; keys such as "train/loss" become TensorBoard tags."""
-        with open(self._path, "a") as f:
-            f.write(json.dumps(row) + "\n")
+        try:
+            with open(self._path, "a") as f:
+                f.write(json.dumps(row) + "\n")
+        except OSError as e:
+            raise UserError(f"{self._path}: cannot be written ({e.strerror})") from e
         if self._events is not None:
             for tag, value in row.items():
                 if tag not in ("step", "epoch"):
@@ -71,14 +76,20 @@ class RunLog:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without a last one that was cut short."""
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """The rows of a metrics.jsonl in the order written.
+
+    A line that a killed process left half-written is skipped, also where a resumed one wrote on.
+    """
+    rows = map(_row, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return [row for row in rows if row is not None]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def write_aside(path: Path, text: str) -> None:

@@ -56,7 +56,7 @@ class Stepper:
         return self._task.layout.take((state, totals))
 
     def step(self, state: TrainState, totals: Totals, index: int) -> tuple[TrainState, Totals]:
-        """Step `index` (from 0) of the epoch that `start_epoch` named last; does not wait for it."""
+        """Step `index` (from 0) of the epoch that `start_epoch` named; does not wait for it."""
         last = index + 1 == self._task.steps_per_epoch
         size = self._last_size if last else self._task.batch_size
         return self._steps[size](state, totals, *self._data, self._order)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnets.config import model_options
 from jaxnets.data import Dataset, load_dataset
 from jaxnets.data.augment import make_augment
 from jaxnets.data.batches import steps_per_epoch
@@ -24,9 +25,9 @@ class Run(NamedTuple):
     state: TrainState
 
 
-def build_model(config: Any, num_classes: int) -> nnx.Module:
+def build_model(config: Any, data_classes: int) -> nnx.Module:
     """The network of `config.model`, its initial weights drawn from `config.seed`."""
-    options = {k: v for k, v in config.model.to_dict().items() if k != "name"}
+    num_classes, options = model_options(config, data_classes)
     param_dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
     try:
         return create_model(

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 import torch_ref.models
 import torch_ref.optim
+from jaxnets.config import model_options
 from jaxnets.optim import make_optimizer
 from jaxnets.train_step import init_state, update
 
@@ -59,7 +60,7 @@ def recipe(spec: str, num_epochs: int = 10):
     config.schedule.update(SHORT)
     if config.schedule.T_max is not None:
         config.schedule.T_max = 4  # as_run's cosine turns before the end
-    options = {k: v for k, v in config.model.to_dict().items() if k != "name"}
+    _, options = model_options(config, 0)
     sizes = dict.fromkeys(("conv_kernel_sizes", "shortcut_kernel_sizes") & options.keys())
     return config, options | NARROW[config.model.name] | sizes
 

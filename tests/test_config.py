@@ -36,10 +36,8 @@ def test_every_preset_is_valid_and_lists_its_models_options(recipe, preset):
 
     config = load(recipe, preset)
     make_augment(config.augment)
-    make_optimizer(
-        config.optim, config.schedule, steps_per_epoch=391, num_epochs=config.num_epochs
-    )
-    options = set(config.model.to_dict()) - {"name"}
+    make_optimizer(config.optim, config.schedule, steps_per_epoch=391, num_epochs=config.num_epochs)
+    options = set(config.model.to_dict()) - {"name", "num_classes"}
     optional = {"conv_kernel_sizes", "shortcut_kernel_sizes", "avg_pool_kernel_size"}
     assert options <= set(model_options(config.model.name))
     assert set(model_options(config.model.name)) - options <= optional
@@ -122,6 +120,13 @@ def test_overrides_reach_the_network():
         ([QUICKSTART, "--config.model.name=resnet"], "did you mean 'resnet18'"),
         ([QUICKSTART, "--config.model.se=all"], "config.model: se='all': choose one of"),
         ([QUICKSTART, "--config.model.num_channels=8"], "num_channels=8"),
+        ([QUICKSTART, "--config.model.num_classes=5"],
+         "config.model.num_classes=5: at least 10, the classes of digits"),
+        ([QUICKSTART, "--config.model.share=all"], "unknown key --config.model.share"),
+        ([QUICKSTART, "--config.schedule.name=multistep", "--config.schedule.milestones=4,2"],
+         "config.schedule.milestones"),
+        ([QUICKSTART, "--config.schedule.name=warm_restarts", "--config.schedule.T_0=0"],
+         "config.schedule.T_0=0"),
         ([QUICKSTART, "--config.augment.ops=crp"], "did you mean 'crop'"),
         ([QUICKSTART, "--config.optim.lookahead.alpha=2"], "config.optim.lookahead.alpha=2"),
         ([QUICKSTART, "--config.schedule.name=cosin"], "did you mean 'cosine'"),

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_the_same_command_again_has_nothing_to_do(trained, command):
 
 @pytest.mark.parametrize("stop_at", [2, 2 * STEPS])
 def test_a_stopped_run_goes_on_bit_for_bit(trained, tmp_path, command, monkeypatch, stop_at):
-    """Within an epoch and at its end; the second start must not see what made the first one stop."""
+    """Stopped within an epoch, and at the end of one."""
 
     class StopAfter:
         asked = 0
@@ -160,8 +161,6 @@ def test_rows_after_the_last_checkpoint_are_written_again(trained, tmp_path, com
     assert command(*args, "--config.checkpoint.every_epochs=2").code == 0
     log = workdir / "metrics.jsonl"
     last = log.read_text().splitlines()[-1]
-    import shutil
-
     shutil.rmtree(workdir / "checkpoints" / str(3 * STEPS))
     with open(log, "a") as f:
         f.write(last[: len(last) // 2])  # a line cut short

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jaxnets.config import model_options
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
@@ -31,10 +32,10 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
         raise UserError(f"config.batch_size={config.batch_size}: at most the {count} images")
     with _blaming("config"):
         augment = make_augment(config.augment)
-    options = {k: v for k, v in config.model.to_dict().items() if k != "name"}
+    num_classes, options = model_options(config, len(data.class_names))
     torch.manual_seed(config.seed)
     with _blaming("config.model"):
-        net = create_model(config.model.name, len(data.class_names), **options)
+        net = create_model(config.model.name, num_classes, **options)
         height, width, _ = data.train_images.shape[1:]
         with torch.no_grad():  # what the options cannot compute, they say here
             net.eval()(torch.zeros(1, 3, height, width))

@@ -1,6 +1,5 @@
 """Learning curves from the metrics.jsonl of one or several runs."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -9,35 +8,25 @@ from typing import NamedTuple
 
 from jaxnets.errors import UserError
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
+from jaxnets.run_log import read_rows
 
 Record = Mapping[str, float]
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
-    """The rows of a metrics.jsonl, in the order written.
-
-    A line that a killed process left half-written is skipped, also where a resumed one wrote on.
+    """The rows of a metrics.jsonl (`jaxnets.run_log.read_rows`), at least one.
 
     Raises:
         UserError: no such file, or no row in it.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        rows = read_rows(path)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; give the metrics.jsonl of a run") from e
-    rows = [row for row in map(_row, text.splitlines()) if row is not None]
     if not rows:
         raise UserError(f"{path}: no metrics in it; give the metrics.jsonl of a run")
     return rows
-
-
-def _row(line: str) -> dict | None:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def series(records: Sequence[Record], key: str) -> tuple[list[float], list[float]]:
