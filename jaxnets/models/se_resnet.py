@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import UserError
+from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequential
 
 SE_PLACEMENTS = ("stem", "block", "none")
@@ -108,9 +109,9 @@ class SEResNet(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop)
         conv_kernel_sizes = conv_kernel_sizes or [3] * len(num_blocks)
         shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
-        _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop)
         left = 32 // 2 ** (len(num_blocks) - 1)
         if avg_pool_kernel_size not in (None, left):
             raise UserError(
@@ -155,17 +156,19 @@ class SEResNet(nnx.Module):
 
 
 def _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop) -> None:
-    if se not in SE_PLACEMENTS:
-        raise UserError(f"se={se!r}: choose one of {', '.join(SE_PLACEMENTS)}")
-    if not 0 <= drop < 1:
-        raise UserError(f"drop={drop}: a rate from 0 up to, not including, 1")
-    if not num_blocks or min(num_blocks) < 1 or len(num_blocks) > 6:
-        raise UserError(f"num_blocks={tuple(num_blocks)}: one to six stages of at least one block")
-    if num_channels < 1 or (se != "none" and num_channels < 16):
-        raise UserError(f"num_channels={num_channels}: at least 1, and at least 16 with se={se!r}")
+    checks.choice("se", se, SE_PLACEMENTS)
+    checks.rate("drop", drop)
+    # An excitation squeezes to a sixteenth of the channels.
+    checks.whole("num_channels", num_channels, least=1 if se == "none" else 16)
+    stages = len(num_blocks) if isinstance(num_blocks, Sequence) else 0
+    if not 1 <= stages <= 6:
+        raise UserError(f"num_blocks={num_blocks!r}: the blocks of each of one to six stages")
+    checks.wholes("num_blocks", num_blocks, stages)
     for key, sizes in (
         ("conv_kernel_sizes", conv_kernel_sizes),
         ("shortcut_kernel_sizes", shortcut_kernel_sizes),
     ):
-        if len(sizes) != len(num_blocks) or any(k < 1 or k % 2 == 0 for k in sizes):
-            raise UserError(f"{key}={tuple(sizes)}: {len(num_blocks)} odd sizes, one a stage")
+        if sizes is not None:
+            checks.wholes(key, sizes, stages)
+            if any(k % 2 == 0 for k in sizes):
+                raise UserError(f"{key}={tuple(sizes)}: odd sizes, so that padding is symmetric")
