@@ -1,21 +1,18 @@
 """python -m jaxnets.models: all models, or one: its layers, parameters, multiply-accumulates."""
 
 import argparse
-import ast
 import json
 import re
-import sys
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from jaxnets import cli
-from jaxnets.errors import UserError, unknown
+from jaxnets.errors import UserError
 from jaxnets.models.audit import BUDGET, Audit, audit
-from jaxnets.models.registry import MODELS, list_models, model_options
+from jaxnets.models.options import parse_options
+from jaxnets.models.registry import MODELS, list_models
+from jaxnets.tables import show, table_of
 
 DOCUMENTS = {
     "S0": "CIFAR-100 hybrids",
@@ -43,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError("--option and --num-classes are about one model: name it first")
         _list(args.json)
         return 0
-    options = _options(args.model, args.option)
+    options = parse_options(args.model, args.option)
     result = audit(args.model, args.num_classes, **options)
     within = result.parameters <= args.budget
     if args.json:
@@ -79,49 +76,6 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _options(model: str, pairs: Sequence[str]) -> dict[str, object]:
-    """The model's options from their K=V text, each of the type of its default."""
-    if model not in MODELS:
-        raise unknown("model", model, MODELS)
-    defaults = model_options(model)
-    options = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--option {pair}: write it as K=V, for example {_example(defaults)}")
-        if key not in defaults:
-            raise unknown(f"option of {model}", key, defaults)
-        options[key] = _value(key, text, defaults[key])
-    return options
-
-
-def _value(key: str, text: str, default: object) -> object:
-    if isinstance(default, str):
-        return text
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError):
-        value = text
-    if isinstance(default, tuple):
-        value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        fits = all(type(v) is type(default[0]) for v in value)
-    elif isinstance(default, float):
-        fits = type(value) in (int, float)
-    else:
-        fits = default is None or type(value) is type(default)
-    if not fits:
-        raise UserError(f"--option {key}={text}: not of the kind of its default, {_text(default)}")
-    return value
-
-
-def _example(defaults: dict[str, object]) -> str:
-    return next((f"{k}={_text(v)}" for k, v in defaults.items()), "(this model has no options)")
-
-
-def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _list(as_json: bool) -> None:
     rows = []
     for name in list_models():
@@ -141,19 +95,19 @@ def _list(as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = _table(
+    table = table_of(
         "name", "parameters>", "trainable>", "MACs>", "entries>", "source", fold="source"
     )
     for row in rows:
         numbers = f"{row['parameters']:,}", f"{row['trainable']:,}", _millions(row["macs"])
         table.add_row(row["name"], *numbers, str(row["entries"]), escape(row["source"]))
-    _print(table)
+    show(table)
     print("MACs of one 32x32x3 image; entries: tensors in the state_dict.")
     print("The layers of one: python -m jaxnets.models NAME")
 
 
 def _show(args: argparse.Namespace, result: Audit, within: bool) -> None:
-    table = _table("layer", "type", "weight", "output", "params>", "MACs>", fold="layer")
+    table = table_of("layer", "type", "weight", "output", "params>", "MACs>", fold="layer")
     for layer in result.layers:
         table.add_row(
             f"{layer.name} = {layer.shared_with}" if layer.shared_with else layer.name,
@@ -163,7 +117,7 @@ def _show(args: argparse.Namespace, result: Audit, within: bool) -> None:
             f"{layer.parameters:,}",
             f"{layer.macs:,}" if layer.macs else "",
         )
-    _print(table)
+    show(table)
     shared = sum(layer.shared_with is not None for layer in result.layers)
     note = f", {shared} of them (=) on the kernel of another, counted there" if shared else ""
     print(f"layers       {len(result.layers)} with parameters{note}")
@@ -190,24 +144,6 @@ def _as_dict(args: argparse.Namespace, options: dict, result: Audit, within: boo
         "within_budget": within,
         "layers": [layer._asdict() for layer in result.layers],
     }
-
-
-def _table(*columns: str, fold: str) -> Table:
-    """A table; a heading that ends in > stands over numbers, set to the right.
-
-    On a narrow terminal the column `fold` goes on in further lines; nothing is ever cut off.
-    """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in columns:
-        name = heading.removesuffix(">")
-        side = "right" if name != heading else "left"
-        table.add_column(name, justify=side, no_wrap=name != fold, overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    # What reads a pipe has no width: one line a row, however long.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _millions(macs: int) -> str:

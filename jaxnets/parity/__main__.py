@@ -8,6 +8,10 @@ rounding, and a difference beyond the bound is a mistake; in float32 rounding al
 more with every step.  Writes parity.json (a row a step: loss, learning rate, gradient norm,
 relative distance of parameters and of BatchNorm statistics) and parity.png.
 
+    python -m jaxnets.parity --model se_resnet --jax runs/se_resnet --torch se_resnet.pth
+
+compares what every layer of two checkpoints returns instead: --model NAME --help says more.
+
 Exit codes: 0 within the bound, or no bound; 1 beyond it; 2 a mistake in the command.
 """
 
@@ -81,8 +85,15 @@ def trainings(argv: Sequence[str]) -> int:
     return 0 if verdict.ok else 1
 
 
+def layers(argv: Sequence[str]) -> int:
+    """Compares two checkpoints layer by layer."""
+    from jaxnets.parity import layers_command
+
+    return layers_command.main(argv)
+
+
 # What is compared, by the flag that names it.
-_MODES = {"config": trainings}
+_MODES = {"config": trainings, "model": layers}
 
 
 if __name__ == "__main__":

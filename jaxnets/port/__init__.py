@@ -5,10 +5,19 @@ from pathlib import Path
 
 from flax import nnx
 
-from jaxnets.port.files import load
+from jaxnets.port.files import SUFFIXES, load, save
+from jaxnets.port.modules import from_torch, to_torch
 from jaxnets.port.names import check_names, from_state_dict, to_state_dict
 
-__all__ = ["from_state_dict", "load", "load_weights", "to_state_dict"]
+__all__ = [
+    "from_state_dict",
+    "from_torch",
+    "load",
+    "load_weights",
+    "save",
+    "to_state_dict",
+    "to_torch",
+]
 
 
 def load_weights(
@@ -18,8 +27,8 @@ def load_weights(
 
     Args:
         path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
-            model_state_dict; `module.` prefixes are stripped), a .safetensors file, or the workdir
-            of a run of jaxnets.train.
+            model_state_dict; `module.` is left out of names), a .safetensors file, the workdir
+            of a run of jaxnets.train, or a folder that jaxnets.port wrote.
         checkpoint: of a workdir: "best", "last" or a step.
 
     Values are cast to the model's dtypes.
@@ -30,7 +39,7 @@ def load_weights(
     >>> load_weights(create_model("se_resnet"), "se_resnet.pth")  # doctest: +SKIP
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and path.suffix not in SUFFIXES:
         _load_run(model, path, checkpoint)
     else:
         from_state_dict(model, load(path))

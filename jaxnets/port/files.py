@@ -1,60 +1,206 @@
-"""Weight files of PyTorch: .pt and .pth (opened without running code), and .safetensors."""
+"""Weight files: .pt and .pth (opened without running code), .safetensors, and orbax folders."""
 
 import os
-from collections.abc import Mapping
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxnets.errors import UserError
+from jaxnets.port import folder
+from jaxnets.port.guess import Model, guess
 from jaxnets.port.names import StateDict
+
+if TYPE_CHECKING:
+    import torch
 
 # Where training scripts put the state_dict inside a larger checkpoint.
 _WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
-# What DataParallel and torch.compile put before every name.
-_PREFIXES = ("module.", "_orig_mod.")
+# What DataParallel and torch.compile put into names.
+_WRAPPING = {"module", "_orig_mod"}
+# The dtypes of safetensors that weights have.
+_DTYPES = {
+    "BF16": ml_dtypes.bfloat16,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I32": np.int32,
+    "I64": np.int64,
+}
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
-def load(path: str | os.PathLike) -> StateDict:
-    """The tensors of a weight file by PyTorch's names, as numpy arrays of the file's dtypes.
+def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
+    """The tensors of a weight file or a training run by PyTorch's names, as numpy arrays.
+
+    The arrays have the file's dtypes.  `module.` and `_orig_mod.`, which DataParallel and
+    torch.compile put into names, are left out.
+
+    Args:
+        path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
+            model_state_dict), a .safetensors file, the workdir of a run of jaxnets.train or one
+            checkpoint in it (<workdir>/best/<step>), or a folder that `save` wrote.
+        checkpoint: of a workdir: "best", "last" or a step.
 
     Raises:
         UserError: no such file, not a weight file, damaged, or one that would run code.
     """
     path = Path(path)
+    if path.is_dir() and path.suffix not in SUFFIXES:
+        return folder.load(*folder.resolve(path, checkpoint))
     if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: not a weight file; give one of {', '.join(SUFFIXES)}")
+        missing = "not a weight file" if path.exists() else "no such file or folder"
+        raise UserError(f"{path}: {missing}; give a workdir, or one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     tensors = _load_safetensors(path) if path.suffix == ".safetensors" else _load_torch(path)
     if not tensors:
         raise UserError(f"{path}: no tensors in it")
-    return {_strip(name): value for name, value in tensors.items()}
+    stripped = clean_names(tensors)
+    if len(stripped) < len(tensors):
+        raise UserError(f"{path}: names that differ only in {' or '.join(sorted(_WRAPPING))}")
+    return stripped
+
+
+def clean_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors by name, without what DataParallel and torch.compile put into names.
+
+    >>> clean_names({"module._orig_mod.layer1.module.0.weight": 1})
+    {'layer1.0.weight': 1}
+    """
+    return {
+        ".".join(part for part in name.split(".") if part not in _WRAPPING): value
+        for name, value in tensors.items()
+    }
+
+
+def save(
+    path: str | os.PathLike,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    model: Model | None = None,
+    force: bool = False,
+    check: Callable[[Path], None] = lambda aside: None,
+) -> None:
+    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors, or a folder.
+
+    It is written beside its place and renamed, so `path` is never half a file.
+
+    Args:
+        model: whose state_dict it is, for a folder; guessed if left out.
+        force: replace what is there.  A folder with anything else in it is never replaced.
+        check: called with the path of what was written, before it is renamed; may refuse it.
+
+    Raises:
+        UserError: `path` exists, or cannot be written.  It is then what it was.
+    """
+    path = Path(path)
+    check_destination(path, force)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        if path.suffix == ".safetensors":
+            aside.write_bytes(_safetensors(state_dict))
+        elif path.suffix:
+            _save_torch(aside, state_dict)
+        else:
+            folder.save(aside, state_dict, model or guess(dict(state_dict)))
+        check(aside)
+        _put(aside, path)
+    except Exception as e:
+        if isinstance(e, UserError):
+            raise UserError(str(e).replace(str(aside), str(path))) from e
+        reason = " ".join(str(e).split())[:200].replace(str(aside), str(path))
+        raise UserError(f"{path}: cannot be written ({reason})") from e
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if aside.is_file():
+            aside.unlink()
+
+
+def _put(aside: Path, path: Path) -> None:
+    if not path.is_dir():
+        os.replace(aside, path)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")  # a folder cannot be replaced in one go
+    os.replace(path, old)
+    try:
+        os.replace(aside, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_destination(path: Path, force: bool) -> None:
+    """Raises a UserError if `save` would refuse to write there."""
+    if path.suffix and path.suffix not in SUFFIXES:
+        raise UserError(
+            f"{path}: cannot be told by its name; end it with one of {', '.join(SUFFIXES)}, or "
+            "leave out the suffix for an orbax folder"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: no folder {path.parent} to write into")
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise UserError(f"{path}: exists; choose another name, or replace it with --force")
+    if path.is_dir() == bool(path.suffix):
+        raise UserError(f"{path}: is {'a' if path.is_dir() else 'no'} folder; choose another name")
+    if path.is_dir() and not folder.is_ported(path):
+        raise UserError(f"{path}: holds more than ported weights; choose another name")
 
 
 def _load_safetensors(path: Path) -> StateDict:
-    from safetensors.numpy import load_file
+    from safetensors import deserialize
 
     try:
-        return load_file(path)
+        return {
+            name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in deserialize(path.read_bytes())
+        }
     except Exception as e:
-        raise UserError(f"{path}: not a safetensors file, or damaged ({e})") from e
+        reason = f"dtype {e}" if isinstance(e, KeyError) else _one_line(e)
+        raise UserError(f"{path}: not a safetensors file of weights, or damaged ({reason})") from e
 
 
-def _load_torch(path: Path) -> StateDict:
+def _safetensors(state_dict: Mapping[str, np.ndarray]) -> bytes:
+    from safetensors import TensorSpec, serialize
+
+    # The specifications hold addresses only: the arrays must be whole, and live until it is done.
+    arrays = {name: np.asarray(value, order="C") for name, value in state_dict.items()}
+    specs = {
+        name: TensorSpec(
+            dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes
+        )
+        for name, a in arrays.items()
+    }
+    return bytes(serialize(specs, metadata={"format": "pt"}))
+
+
+def _torch(path: Path):
     try:
         import torch
     except ImportError as e:
-        raise UserError(f"{path}: reading it needs torch; install it, or use .safetensors") from e
+        raise UserError(f"{path}: needs torch; install it, or use .safetensors") from e
+    return torch
+
+
+def _load_torch(path: Path) -> StateDict:
+    torch = _torch(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        # torch's own words advise to open the file in a way that may run code.
+        code = "holds more than weights: code" if "nsupported" in str(e) else _one_line(e)
+        code = "not of its format" if "weights_only" in code or "eights only" in code else code
         raise UserError(
-            f"{path}: not a PyTorch weight file, damaged, or holding more than weights "
-            f"({reason[:160]})"
+            f"{path}: not a PyTorch weight file, damaged, or not safe to open ({code})"
         ) from e
     if isinstance(content, Mapping):
         for key in _WRAPPERS:
@@ -65,20 +211,46 @@ def _load_torch(path: Path) -> StateDict:
         raise UserError(
             f"{path}: holds no state_dict, neither bare nor under {', '.join(_WRAPPERS)}"
         )
-    return {str(name): _numpy(tensor) for name, tensor in content.items()}
+    try:
+        return {str(name): numpy_of(tensor) for name, tensor in content.items()}
+    except Exception as e:
+        raise UserError(f"{path}: a tensor in it cannot be read ({_one_line(e)})") from e
 
 
-def _numpy(tensor) -> np.ndarray:
+def numpy_of(tensor: "torch.Tensor") -> np.ndarray:
+    """The values of a tensor, bfloat16 too, without a copy if it is in the CPU's memory."""
     import torch
 
+    tensor = tensor.detach().cpu()
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError("its values overlap")  # a few bytes that pretend to be many
     if tensor.dtype == torch.bfloat16:  # numpy has none of its own
-        import ml_dtypes
-
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
 
 
-def _strip(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+def to_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, "torch.Tensor"]:
+    """The arrays as torch tensors; names of one array share one tensor, as in a torch module."""
+    import torch
+
+    made: dict[tuple, torch.Tensor] = {}
+    out = {}
+    for name, value in state_dict.items():
+        key = value.ctypes.data, value.shape, value.strides, value.dtype
+        if key not in made:
+            if value.dtype == ml_dtypes.bfloat16:
+                bits = np.array(value).view(np.int16)
+                made[key] = torch.from_numpy(bits).view(torch.bfloat16)
+            else:
+                made[key] = torch.from_numpy(np.array(value, order="C"))
+        out[name] = made[key]
+    return out
+
+
+def _save_torch(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
+    _torch(path).save(to_tensors(state_dict), path)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]

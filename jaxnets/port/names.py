@@ -53,7 +53,7 @@ class Slot(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape in PyTorch's layout."""
-        shape = self.variable[...].shape
+        shape = self.variable.get_value().shape
         return shape if self.axes is None else tuple(shape[a] for a in self.axes)
 
     def to_torch(self, value: np.ndarray) -> np.ndarray:

@@ -1,0 +1,449 @@
+"""Weight files and the command that ports them, without a twin in sight."""
+
+import json
+import os
+import resource
+import shutil
+import sys
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import jaxnets
+from jaxnets.checkpoint import Checkpoints
+from jaxnets.config import default_config, to_json
+from jaxnets.errors import UserError
+from jaxnets.models.functional import split
+from jaxnets.port import convert, files, guess, load, save, to_state_dict, verify
+from jaxnets.port.guess import Model
+
+TINY = Model("se_resnet", 10, {"num_blocks": (1,), "num_channels": 16, "se": "stem"})
+PORT = "jaxnets.port.__main__"
+COUNTER = "bn1.num_batches_tracked"
+# A read that fails leaves tensorstore answering to an event loop that orbax has closed.
+ORBAX_LOOP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def draw(model: Model, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random weights of a model by PyTorch's names; those of one variable are one array."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for slot in guess.describe(model):
+        if slot.name.endswith("num_batches_tracked"):
+            made[slot.path] = np.array(rng.integers(2**20))
+        elif slot.path not in made:
+            made[slot.path] = rng.uniform(0.1, 1, slot.shape).astype(np.float32)
+    return {slot.name: made[slot.path] for slot in guess.describe(model)}
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return {**draw(TINY), COUNTER: np.array(2**40 + 1)}
+
+
+@pytest.fixture
+def source(weights, tmp_path):
+    """A whole .safetensors file of the tiny model."""
+    path = tmp_path / "source.safetensors"
+    save(path, weights)
+    return path
+
+
+def assert_same(got, want):
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert got[name].dtype == value.dtype, name
+        assert got[name].shape == value.shape, name
+        assert got[name].tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        TINY,
+        Model("se_resnet", 7, {"num_blocks": (2, 1), "num_channels": 32, "se": "block"}),
+        Model("se_resnet", 2, {"num_blocks": (1, 1), "num_channels": 3, "se": "none"}),
+        Model(
+            "se_resnet",
+            10,
+            {
+                "num_blocks": (1, 2),
+                "num_channels": 16,
+                "se": "none",
+                "conv_kernel_sizes": (5, 3),
+                "shortcut_kernel_sizes": (1, 3),
+            },
+        ),
+        Model(
+            "mish_se_resnet18",
+            10,
+            {"se": True, "widths": (16, 16, 32, 48), "num_blocks": (1, 2, 1, 1)},
+        ),
+        Model(
+            "mish_se_resnet18",
+            10,
+            {"se": False, "widths": (8, 16, 16, 16), "num_blocks": (1, 1, 1, 2)},
+        ),
+        *(
+            Model("dense_se_resnet", 10, {"depth": 2, "widths": (16, 32, 32), "share": share})
+            for share in ("none", "third", "second_third", "all")
+        ),
+        Model("resnet18", 100, {"num_blocks": (2, 2, 2, 2), "num_channels": 64}),
+        *(Model(f"cifar100_v{i}", 100, {"width": 0.25}) for i in range(1, 6)),
+    ],
+    ids=str,
+)
+def test_guesses_the_model(model):
+    slots = guess.describe(model)
+    paths = {slot.path: float(i) for i, slot in enumerate(slots)}  # every variable its own value
+    state_dict = {s.name: np.broadcast_to(np.float32(paths[s.path]), s.shape) for s in slots}
+    assert guess.guess(state_dict) == model
+
+
+def test_guess_says_what_is_missing_from_the_nearest_model(weights):
+    without = {k: v for k, v in weights.items() if k != "seblock.conv1.bias"}
+    with pytest.raises(UserError, match=r"nearest is se_resnet.*- seblock\.conv1\.bias"):
+        guess.guess(without)
+    with pytest.raises(UserError, match="no model here"):
+        guess.guess({"encoder.weight": np.zeros(3)})
+
+
+@pytest.mark.parametrize("dtype", convert.DTYPES)
+@pytest.mark.parametrize("name", ["a.safetensors", "folder"])
+def test_files_keep_every_bit(weights, tmp_path, dtype, name):
+    want = convert.fit(weights, guess.describe(TINY), dtype)
+    assert want["linear.weight"].dtype.name == dtype
+    save(tmp_path / name, want)
+    assert_same(load(tmp_path / name), want)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_ports_a_training_run_and_back(command, refused, tmp_path):
+    weights = draw(TINY)
+    _, params, stats = split(verify.build(TINY, weights, "float32"))
+    run = tmp_path / "run"
+    run.mkdir()
+    config = default_config()
+    config.model.update({"name": TINY.name, **TINY.options})
+    (run / "config.json").write_text(to_json(config))
+    state = {"params": params, "stats": stats, "step": 7}
+    store = Checkpoints(run, keep=1)
+    store.save_last(7, (state, {"steps": 0}), {"epoch": 1})
+    store.close()
+
+    out, back = tmp_path / "out.safetensors", tmp_path / "back"
+    assert "no checkpoint best" in refused(PORT, run, out)
+    done = command(PORT, run, out, "--checkpoint", "last")
+    assert done.code == 0, done.err
+    assert "config.json" in done.out
+    assert "every bit read back" in done.out
+    assert_same(load(out), weights)
+
+    assert_same(load(run / "checkpoints" / "7"), weights)
+
+    done = command(PORT, out, back)
+    assert done.code == 0, done.err
+    assert "se_resnet, num_classes=10" in done.out
+    assert "by names and shapes" in done.out
+    assert_same(load(back), weights)
+    other = verify.build(TINY, draw(TINY, seed=1), "float32")
+    assert_same(to_state_dict(jaxnets.load_weights(other, back)), weights)
+
+
+def test_dtype_and_prefixes(weights, tmp_path):
+    wrapped = {
+        f"_orig_mod.module.{k}".replace("bn1.", "bn1._orig_mod."): v for k, v in weights.items()
+    }
+    save(tmp_path / "a.safetensors", wrapped)
+    done = convert.port(tmp_path / "a.safetensors", tmp_path / "b.safetensors", dtype="bfloat16")
+    got = load(tmp_path / "b.safetensors")
+    assert_same(got, done.state_dict)
+    want = weights["conv1.weight"].astype(ml_dtypes.bfloat16)
+    assert got["conv1.weight"].tobytes() == want.tobytes()
+    assert got[COUNTER] == 2**40 + 1
+
+
+def test_without_torch(command, refused, source, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = command(PORT, source, tmp_path / "folder")
+    assert done.code == 0, done.err
+    assert "destination in JAX, source in JAX" in done.out
+    assert "needs torch" in refused(PORT, source, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes(b"x")
+    assert "needs torch" in refused(PORT, tmp_path / "b.pt", tmp_path / "c")
+
+
+def test_verification_finds_a_wrong_port(source, tmp_path, monkeypatch):
+    run = verify.run_jax
+
+    def wrong(model, weights, *rest):
+        return run(model, {**weights, "bn1.bias": 1 + weights["bn1.bias"]}, *rest)
+
+    monkeypatch.setattr("jaxnets.port.verify.run_jax", wrong)
+    monkeypatch.setattr("jaxnets.port.verify.run_torch", run)
+    with pytest.raises(UserError, match="the port is wrong"):
+        convert.port(source, tmp_path / "b.safetensors")
+    good = load(source)
+    with pytest.raises(UserError, match=r"another bn1\.bias"):
+        convert.compare({**good, "bn1.bias": -good["bn1.bias"] + 1}, good)
+    assert os.listdir(tmp_path) == [source.name]
+
+
+def changed(**values):
+    return lambda path, weights: save(
+        path, {**weights, **{k.replace("__", "."): v for k, v in values.items()}}
+    )
+
+
+def header(path, edit):
+    """Rewrites the JSON header of a safetensors file."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    text = edit(data[8 : 8 + size].decode())
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + data[8 + size :])
+
+
+def lie(path, weights):
+    save(path, weights)
+    header(path, lambda text: text.replace("[16,3,3,3]", "[16,3,3,9]", 1))
+
+
+def unknown_dtype(path, weights):
+    save(path, weights)
+    header(path, lambda text: text.replace('"F32"', '"U32"', 1))
+
+
+def truncated(path, weights):
+    save(path, weights)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("write", "args", "message"),
+    [
+        (lambda path, weights: None, (), "no such file"),
+        (lambda path, weights: path.mkdir(), (), "no such file"),
+        (lambda path, weights: path.write_bytes(b""), (), "not a safetensors file"),
+        (lambda path, weights: path.write_text("{}" * 99), (), "not a safetensors file"),
+        (lambda path, weights: path.write_bytes(b"\xff" * 8), (), "not a safetensors file"),
+        (truncated, (), "not a safetensors file"),
+        (lie, (), "not a safetensors file"),
+        (unknown_dtype, (), "dtype 'U32'"),
+        (lambda path, weights: save(path, {}), (), "no tensors"),
+        (changed(bn1__bias=np.full(16, np.nan, "f4")), (), "bn1.bias: 16 of 16 values are NaN"),
+        (changed(bn1__bias=np.zeros(16, "i8")), (), "bn1.bias: of dtype int64"),
+        (changed(bn1__bias=np.full(16, 1e5, "f4")), ("--dtype", "float16"), "beyond the range"),
+        (changed(module__bn1__bias=np.zeros(16, "f4")), (), "names that differ only in"),
+        (changed(other=np.zeros(16, "f4")), (), "+ other"),
+        (changed(), ("--model", "resnet18"), "- layer1.0.conv1.weight (nearest"),
+        (changed(), ("--model", "resnet"), "unknown model"),
+        (changed(), ("--model", "se_resnet", "--option", "depth=2"), "unknown option"),
+        (
+            changed(),
+            (
+                *("--model", "se_resnet", "--num-classes", "9"),
+                *("--option", "num_blocks=1,", "--option", "num_channels=16"),
+            ),
+            "~ linear.weight 10x16 vs 9x16",
+        ),
+        (changed(), ("--num-classes", "9"), "--model"),
+        (changed(), ("--dtype", "float3"), "float32"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_output(refused, weights, tmp_path, write, args, message):
+    path = tmp_path / "source.safetensors"
+    write(path, weights)
+    before = sorted(os.listdir(tmp_path))
+    for name in ("out.safetensors", "out"):
+        assert message in refused(PORT, path, tmp_path / name, *args)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_disagreeing_copies(tmp_path):
+    model = Model("dense_se_resnet", 10, {"depth": 2, "widths": (16, 16, 16), "share": "third"})
+    weights = draw(model)
+    weights["layer3.1.conv1.weight"] = weights["layer3.1.conv1.weight"] + 1
+    save(tmp_path / "a.safetensors", weights)
+    with pytest.raises(UserError, match=r"layer3\.1\.conv1\.weight and layer3\.0\.conv2.* differ"):
+        convert.port(tmp_path / "a.safetensors", tmp_path / "b.safetensors", model=model)
+    assert guess.guess(weights).options["share"] == "none"
+
+
+def test_destinations_are_safe(refused, source, weights, tmp_path):
+    kept = {"a.safetensors": b"mine", "a.pt": b"mine"}
+    for name, data in kept.items():
+        (tmp_path / name).write_bytes(data)
+        assert "--force" in refused(PORT, source, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == data
+    run = tmp_path / "run"
+    save(run, weights, model=TINY)
+    (run / "metrics.jsonl").write_text("{}")
+    assert "--force" in refused(PORT, source, run)
+    assert "holds more" in refused(PORT, source, run, "--force")
+    assert (run / "metrics.jsonl").exists()
+    assert "cannot be told" in refused(PORT, source, tmp_path / "a.onnx")
+    assert "no folder" in refused(PORT, source, tmp_path / "none" / "a.pt")
+    (tmp_path / "plain").write_text("mine")
+    assert "no folder" in refused(PORT, source, tmp_path / "plain", "--force")
+    (tmp_path / "dir.pt").mkdir()
+    assert "a folder" in refused(PORT, source, tmp_path / "dir.pt", "--force")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "folder"])
+def test_force_replaces(weights, tmp_path, name):
+    other = {**weights, "bn1.bias": weights["bn1.bias"] + 1}
+    save(tmp_path / name, weights)
+    save(tmp_path / name, other, force=True)
+    assert_same(load(tmp_path / name), other)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "folder"])
+def test_a_full_disk_leaves_the_destination(weights, tmp_path, name):
+    if name.endswith(".pt"):
+        pytest.importorskip("torch")
+    save(tmp_path / name, weights)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            save(tmp_path / name, weights, force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == [name]
+    assert_same(load(tmp_path / name), weights)
+
+
+@pytest.mark.parametrize("damage", ["config", "model", "data", "missing"])
+def test_bad_folders(refused, weights, tmp_path, damage):
+    run = tmp_path / "run"
+    save(run, weights)
+    config = run / "config.json"
+    if damage == "config":
+        config.write_text("{")
+    elif damage == "model":
+        config.write_text(json.dumps({"model": {"name": "resnet18"}}))
+    elif damage == "data":
+        for path in (run / "best" / "0" / "state").rglob("*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[:-20])
+    else:
+        shutil.rmtree(run / "best")
+    refused(PORT, run, tmp_path / "out.safetensors")
+    assert os.listdir(tmp_path) == ["run"]
+
+
+class Bomb:
+    """Unpickled by a reader that runs code, it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_pt_file_never_runs_code(refused, tmp_path):
+    torch = pytest.importorskip("torch")
+    mark, path = tmp_path / "mark", tmp_path / "a.pt"
+    for old in (False, True):
+        content = {"net": {"conv1.weight": torch.zeros(1)}, "config": Bomb(mark)}
+        torch.save(content, path, _use_new_zipfile_serialization=not old)
+        assert "more than weights" in refused(PORT, path, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["a.pt"]
+
+
+def test_bad_pt_files(refused, weights, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "a.pt"
+
+    def refuse(content) -> str:
+        torch.save(content, path)
+        return refused(PORT, path, tmp_path / "out")
+
+    assert "no state_dict" in refuse([1, 2])
+    assert "no state_dict" in refuse({"epoch": 3})
+    assert "no tensors" in refuse({"net": {}})
+    assert "overlap" in refuse({"conv1.weight": torch.zeros(1).expand(10**6, 10**6)})
+    assert "cannot be read" in refuse({"conv1.weight": torch.zeros(3).to_sparse()})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "x")
+    assert "not a PyTorch weight file" in refused(PORT, path, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def mutate(data: bytes, rng: np.random.Generator) -> bytes:
+    """Damages a file: bytes changed, cut off, repeated, zeroed or put in, mostly near the start."""
+    out = bytearray(data)
+    near = len(data) if rng.random() < 0.5 else min(len(data), 2000)
+    for _ in range(rng.integers(1, 6)):
+        i = int(rng.integers(near))
+        n = int(rng.integers(1, 64))
+        match rng.integers(6):
+            case 0:
+                out[i : i + n] = rng.bytes(len(out[i : i + n]))
+            case 1:
+                out[i : i + 1] = bytes([rng.integers(256)])
+            case 2:
+                del out[i : i + n]
+            case 3:
+                out[i:i] = out[i : i + n]
+            case 4:
+                out[i : i + n] = bytes(len(out[i : i + n]))
+            case _:
+                del out[len(out) - i :]
+    return bytes(out)
+
+
+def read_all(path) -> bool:
+    """Whether what is read is whole; not, if a UserError says why; no other error may come."""
+    try:
+        state_dict = load(path)
+        convert.fit(state_dict, guess.describe(guess.guess(state_dict)))
+    except UserError:
+        return False
+    return True
+
+
+def fuzz(weights, tmp_path, suffix: str, cases: int) -> None:
+    path, bad = tmp_path / f"good{suffix}", tmp_path / f"bad{suffix}"
+    save(path, weights)
+    assert read_all(path)
+    targets = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    rng = np.random.default_rng(len(suffix))
+    refused = 0
+    for _ in range(cases):
+        if path.is_dir():
+            shutil.copytree(path, bad)
+            target = targets[rng.integers(len(targets))]
+            (bad / target.relative_to(path)).write_bytes(mutate(target.read_bytes(), rng))
+        else:
+            bad.write_bytes(mutate(path.read_bytes(), rng))
+        refused += not read_all(bad)
+        if bad.is_dir():
+            shutil.rmtree(bad)
+    # Some damage hits values only, or files that no reader needs.
+    assert refused > (0 if path.is_dir() else cases / 4)
+
+
+@ORBAX_LOOP
+@pytest.mark.parametrize(("suffix", "cases"), [(".safetensors", 50), (".pt", 50), ("", 5)])
+def test_fuzz(weights, tmp_path, suffix, cases):
+    if suffix == ".pt":
+        pytest.importorskip("torch")
+    fuzz(weights, tmp_path, suffix, cases)
+
+
+@ORBAX_LOOP
+@pytest.mark.slow
+@pytest.mark.parametrize(("suffix", "cases"), [(".safetensors", 900), (".pt", 900), ("", 200)])
+def test_fuzz_long(weights, tmp_path, suffix, cases):
+    if suffix == ".pt":
+        pytest.importorskip("torch")
+    fuzz(weights, tmp_path, suffix, cases)
+
+
+def test_suffixes_are_what_the_errors_say():
+    with pytest.raises(UserError, match=r"\.pt, \.pth, \.safetensors"):
+        files.load("weights.bin")
