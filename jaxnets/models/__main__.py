@@ -11,7 +11,7 @@ from jaxnets import cli
 from jaxnets.errors import UserError
 from jaxnets.models.audit import BUDGET, Audit, audit
 from jaxnets.models.options import parse_options
-from jaxnets.models.registry import MODELS, list_models
+from jaxnets.models.registry import MODELS, list_models, model_options
 from jaxnets.tables import show, table_of
 
 DOCUMENTS = {
