@@ -18,6 +18,7 @@ from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.run_log import METRICS, write_aside
+from jaxnets.workdir import CONFIG
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,12 +57,12 @@ def main(argv: Sequence[str]) -> int:
 
 def read_config(workdir: Path) -> Any:
     """The configuration that a run was started with."""
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     try:
         return configs.from_json(path.read_text())
     except FileNotFoundError as e:
         raise UserError(
-            f"--workdir {workdir}: no config.json there; give the folder of a training run"
+            f"--workdir {workdir}: no {CONFIG} there; give the folder of a training run"
         ) from e
     except (OSError, ValueError) as e:
         raise UserError(f"{path}: cannot be read ({e})") from e
@@ -80,6 +81,8 @@ def evaluate(config: Any, workdir: Path, which: str) -> dict[str, Any]:
     from jaxnets.train_step import Totals
 
     folder, step = checkpoint.find(workdir, which)
+    # The devices are those here, not those that the run was trained on.
+    config.parallel, config.devices = "jit", None
     run = build(config)
     (state, _), meta = checkpoint.restore(workdir, which, (run.state, Totals.zero()))
     labels = run.data.test_labels

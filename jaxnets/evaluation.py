@@ -24,16 +24,15 @@ class Evaluator:
 
     def __init__(self, task: Task, images: np.ndarray, labels: np.ndarray, batch_size: int):
         self._count = len(images)
-        self._size = size = min(batch_size, self._count)
+        size = min(batch_size, self._count)
         size += -size % task.layout.size
         fill = -self._count % size
         mask = np.arange(self._count + fill) < self._count
+        arrays = _pad(images, fill), _pad(labels, fill), mask
+        sharding = task.layout.sharding(AXIS)
         self._batches = [
-            jax.device_put(
-                tuple(part[i : i + size] for part in (*padded, mask)), task.layout.sharding(AXIS)
-            )
-            for padded in [(_pad(images, fill), _pad(labels, fill))]
-            for i in range(0, self._count + fill, size)
+            jax.device_put(tuple(array[i : i + size] for array in arrays), sharding)
+            for i in range(0, len(mask), size)
         ]
         self._step = jax.jit(functools.partial(eval_step, task))
 

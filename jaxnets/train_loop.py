@@ -57,11 +57,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             progress = progress._replace(seconds=progress.seconds + seconds)
             step = int(state.step)
             complete = step == (epoch + 1) * task.steps_per_epoch
-            meta = {
-                "epoch": epoch + complete,
-                "class_names": list(data.class_names),
-                "config": config.to_dict(),
-            }
+            better = False
             if complete:
                 result = evaluate(eval_params(config, state), state.stats)
                 row = epoch_row(
@@ -78,12 +74,17 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
                 better = result.accuracy > progress.best_accuracy
                 if better:
                     progress = progress._replace(best_accuracy=result.accuracy, best_step=step)
-                    meta["progress"] = progress._asdict()
-                    checkpoints.save_best(step, (state, totals), meta)
                 say(console.epoch_line(config, row, better))
+            meta = {
+                "epoch": epoch + complete,
+                "class_names": list(data.class_names),
+                "config": config.to_dict(),
+                "progress": progress._asdict(),
+            }
+            if better:
+                checkpoints.save_best(step, (state, totals), meta)
             due = (epoch + 1) % config.checkpoint.every_epochs == 0
             if due or stop.received or step == last_step:
-                meta["progress"] = progress._asdict()
                 checkpoints.save_last(step, (state, totals), meta)
             if stop.received and step < last_step:
                 say(f"stopped and saved at step {step}; the same command goes on from there")

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from flax import nnx
 from torch.nn import functional as F
 
 import torch_ref.models
-from jaxnets.models import create_model
+from jaxnets.models import create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.parity.masks import dropout_masks, force_masks, nchw
 from jaxnets.port.names import Slot, from_state_dict, slots
@@ -64,10 +63,7 @@ def make_pair(name: str, dtype: str, seed: int = 0, **options) -> Pair:
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.3)
     twin.to(DTYPES[dtype])
-    # The initial values are not wanted, so they are not drawn.
-    model = nnx.eval_shape(lambda: create_model(name, param_dtype=jnp.dtype(dtype), **options))
-    abstract = nnx.state(model, (nnx.Param, nnx.BatchStat))
-    nnx.update(model, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract))
+    model = create_empty(name, param_dtype=jnp.dtype(dtype), **options)
     from_state_dict(model, {k: v.numpy() for k, v in twin.state_dict().items()})
     return Pair(*split(model), slots(model), twin)
 

@@ -26,6 +26,7 @@ from jaxnets import config as configs
 from jaxnets.data.digits import load_digits
 from jaxnets.port import to_state_dict
 from jaxnets.run_log import read_rows
+from tests.stopping import stop_after
 
 CONFIG = str(Path(__file__).parents[1] / "tests" / "tiny_config.py")
 AUGMENT = "--config.augment.ops=('random_resized_crop','rotation','crop','flip','jitter')"
@@ -187,18 +188,8 @@ RECIPES = {
 @pytest.mark.parametrize("stop_at", [2, 6], ids=["within an epoch", "between two"])
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_a_stopped_twin_goes_on_bit_for_bit(tmp_path, capsys, monkeypatch, recipe, stop_at):
-    class StopAfter:
-        asked = 0
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda *_: None  # noqa: E731
-
-        @property
-        def received(self):
-            self.asked += 1
-            return signal.SIGTERM if self.asked >= stop_at else None
-
     with monkeypatch.context() as patch:
-        patch.setattr(torch_ref.loop, "StopSignal", StopAfter)
+        patch.setattr(torch_ref.loop, "StopSignal", stop_after(stop_at))
         args = [*COMMON, *recipe, f"--workdir={tmp_path / 'stopped'}"]
         assert torch_ref.train.main(args) == 128 + signal.SIGTERM
     assert "stopped and saved" in capsys.readouterr().out

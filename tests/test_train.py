@@ -15,6 +15,7 @@ import pytest
 
 from jaxnets import checkpoint, train_loop
 from jaxnets.run_log import read_rows
+from tests.stopping import stop_after
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
 STEPS = 4  # an epoch: 1438 images in batches of 400, the last of 238
@@ -130,21 +131,10 @@ def test_the_same_command_again_has_nothing_to_do(trained, command):
 @pytest.mark.parametrize("stop_at", [2, 2 * STEPS])
 def test_a_stopped_run_goes_on_bit_for_bit(trained, tmp_path, command, monkeypatch, stop_at):
     """Stopped within an epoch, and at the end of one."""
-
-    class StopAfter:
-        asked = 0
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda *_: None  # noqa: E731
-
-        @property
-        def received(self):
-            self.asked += 1
-            return signal.SIGTERM if self.asked >= stop_at else None
-
     workdir = tmp_path / "tiny"
     args = ("jaxnets.train", "--config", CONFIG, "--workdir", workdir)
     with monkeypatch.context() as patch:
-        patch.setattr(train_loop, "StopSignal", StopAfter)
+        patch.setattr(train_loop, "StopSignal", stop_after(stop_at))
         stopped = command(*args)
     assert stopped.code == 128 + signal.SIGTERM
     assert "stopped and saved" in stopped.out
@@ -231,3 +221,14 @@ def test_an_interrupt_saves_and_exits_130(tmp_path):
     assert process.returncode == 130, err
     assert "stopped and saved at step" in out
     assert checkpoint._steps(workdir / "checkpoints")
+
+
+def test_evaluation_uses_the_devices_at_hand(trained, tmp_path, command):
+    """A run that was trained on more devices than there are here."""
+    workdir = tmp_path / "tiny"
+    shutil.copytree(trained, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config |= {"devices": 64, "parallel": "pmap"}
+    (workdir / "config.json").write_text(json.dumps(config))
+    result = command("jaxnets.evaluate", "--workdir", workdir)
+    assert result.code == 0, result.err

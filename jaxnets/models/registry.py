@@ -4,7 +4,9 @@ import importlib
 import inspect
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxnets.errors import UserError, unknown
@@ -90,3 +92,14 @@ def create_model(
         options["num_classes"] = num_classes
     rngs = nnx.Rngs(0) if rngs is None else rngs
     return cls(dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)
+
+
+def create_empty(name: str, num_classes: int | None = None, **options) -> nnx.Module:
+    """`create_model` with all variables zero, as numpy arrays; no initial weights are drawn.
+
+    For weights that are about to be loaded.
+    """
+    model = nnx.eval_shape(lambda: create_model(name, num_classes, **options))
+    abstract = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    nnx.update(model, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract))
+    return model

@@ -6,18 +6,17 @@ so the first layer beyond its bound is where they part; float32 beside it shows 
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.models import create_model
 from jaxnets.models.functional import flat, split
 from jaxnets.models.trace import record_calls
 from jaxnets.parity.hints import Layer, explain, explain_float32, explain_statistics
 from jaxnets.parity.masks import force_masks, nchw, recorded_masks
+from jaxnets.port.guess import Model
 from jaxnets.port.names import StateDict, check_names, from_state_dict, slots
 
 if TYPE_CHECKING:
@@ -31,22 +30,6 @@ INPUT = "(input)"
 
 WHOLE = "(model)"
 """The name of the row of the whole network."""
-
-
-class Model(NamedTuple):
-    """What both frameworks build."""
-
-    name: str
-    num_classes: int | None = None
-    options: Mapping[str, Any] = {}
-
-    def build(self, dtype: str) -> nnx.Module:
-        """The Flax model in `dtype`, all zeros: what it would start from is not drawn."""
-        kw = {"param_dtype": jnp.dtype(dtype), **self.options}
-        model = nnx.eval_shape(lambda: create_model(self.name, self.num_classes, **kw))
-        abstract = nnx.state(model, (nnx.Param, nnx.BatchStat))
-        nnx.update(model, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract))
-        return model
 
 
 class Error(NamedTuple):

@@ -17,8 +17,7 @@ from jaxnets import checkpoint as checkpoints
 from jaxnets.errors import UserError
 from jaxnets.port.guess import Model, describe, num_classes
 from jaxnets.port.names import StateDict, check_names
-
-CONFIG = "config.json"
+from jaxnets.workdir import CONFIG
 
 
 def resolve(path: Path, checkpoint: str) -> tuple[Path, str]:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from jaxnets.errors import UserError
-from jaxnets.models import create_model, model_options
+from jaxnets.models import create_empty, create_model, model_options
 from jaxnets.models.dense_se_resnet import SHARED_STAGES
 from jaxnets.port.names import Slot, StateDict, check_names, slots
 
@@ -35,6 +37,11 @@ class Model(NamedTuple):
     def __str__(self) -> str:
         options = {"num_classes": self.num_classes, **self.options}
         return ", ".join([self.name, *(f"{k}={v}" for k, v in options.items())])
+
+    def build(self, dtype: str) -> nnx.Module:
+        """The Flax model, parameters in `dtype`, all zeros."""
+        options = {"param_dtype": jnp.dtype(dtype), **self.options}
+        return create_empty(self.name, self.num_classes, **options)
 
     @property
     def defaults(self) -> dict[str, object]:

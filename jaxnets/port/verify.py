@@ -8,7 +8,6 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.errors import UserError
-from jaxnets.models import create_model
 from jaxnets.models.functional import split
 from jaxnets.port.files import to_tensors
 from jaxnets.port.guess import Model
@@ -93,14 +92,7 @@ def run_torch(model: Model, state_dict: StateDict, images: np.ndarray, dtype: st
 
 def build(model: Model, state_dict: StateDict, dtype: str) -> nnx.Module:
     """The Flax model with the weights of a state_dict, parameters in `dtype`."""
-
-    def empty() -> nnx.Module:
-        options = {"param_dtype": jnp.dtype(dtype), **model.options}
-        return create_model(model.name, model.num_classes, **options)
-
-    built = nnx.eval_shape(empty)  # the initial weights are not wanted, so they are not drawn
-    abstract = nnx.state(built, (nnx.Param, nnx.BatchStat))
-    nnx.update(built, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract))
+    built = model.build(dtype)
     from_state_dict(built, state_dict)
     return built
 
