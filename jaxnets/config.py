@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 from jaxnets.errors import UserError, unknown
 
 # Keys that may differ between a run and its continuation: they do not change its numbers.
-FREE_KEYS = ("data.dir", "data.cache", "checkpoint.", "devices", "parallel", "progress.")
+FREE_KEYS = (
+    "checkpoint.",
+    "data.cache",
+    "data.dir",
+    "devices",
+    "epoch_in_one_call",
+    "on_nan",
+    "parallel",
+    "progress.",
+    "stop_after_minutes",
+)
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -51,9 +61,11 @@ def default_config() -> Any:
     c.model.num_classes = config_dict.placeholder(int)  # None: the data's
 
     c.data = data = ConfigDict()
-    data.name = "cifar10"  # cifar10, cifar100, digits
+    data.name = "cifar10"  # cifar10, cifar100, digits, folder
     data.dir = config_dict.placeholder(str)  # None: $JAXNETS_DATA, or data/
     data.cache = True  # keep the decoded images in one file beside the data
+    data.val_fraction = 0.0  # of each class, taken out of train; chooses the best checkpoint
+    data.image_size = 32  # folder: its images are resized to squares of so many pixels
     data.mean, data.std = CIFAR10_MEAN, CIFAR10_STD  # of the pixels, in 0..1
 
     c.augment = a = ConfigDict()
@@ -95,7 +107,10 @@ def default_config() -> Any:
     c.dtype = "float32"  # of the computation: float32, bfloat16, float64
     c.parallel = "jit"  # jit; pmap: the same numbers, for code that still needs it
     c.devices = config_dict.placeholder(int)  # None: all of this machine's
+    c.epoch_in_one_call = config_dict.placeholder(bool)  # None: on an accelerator, not on a CPU
     c.progress = ConfigDict({"every_steps": 20})  # between updates of the bar and checks for NaN
+    c.on_nan = "stop"  # stop; restore: back to the last checkpoint, skip those batches
+    c.stop_after_minutes = config_dict.placeholder(float)  # then save and end; None: never
     c.checkpoint = ConfigDict({"keep": 2, "every_epochs": 1})
     return c
 
@@ -296,9 +311,15 @@ def validate(config: Any) -> None:
     for key, allowed in (
         ("dtype", ("float32", "bfloat16", "float64")),
         ("eval_weights", ("fast", "slow")),
+        ("on_nan", ("stop", "restore")),
     ):
         if config[key] not in allowed:
             raise unknown(f"config.{key}", config[key], allowed)
+    if not 0 <= config.data.val_fraction < 1:
+        raise UserError(f"config.data.val_fraction={config.data.val_fraction}: at least 0, below 1")
+    minutes = config.stop_after_minutes
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UserError(f"config.stop_after_minutes={minutes}: more than 0")
     if config.eval_weights == "slow" and not config.optim.lookahead.enabled:
         raise UserError("config.eval_weights=slow: only with config.optim.lookahead.enabled=True")
     if not 0 <= config.loss.label_smoothing < 1:
