@@ -16,7 +16,7 @@ MEASURED = ("0.10.2",)
 
 def apply() -> bool:
     """Sets the flag where it is known to help; True where it is in force."""
-    if os.environ.get("XLA_FLAGS") == FLAG:
+    if in_force():
         return True
     if "XLA_FLAGS" in os.environ or "jax" in sys.modules:
         return False
@@ -28,3 +28,8 @@ def apply() -> bool:
         return False
     os.environ["XLA_FLAGS"] = FLAG
     return True
+
+
+def in_force() -> bool:
+    """Whether the flag is among XLA_FLAGS, by `apply` or by the user."""
+    return FLAG in os.environ.get("XLA_FLAGS", "").split()

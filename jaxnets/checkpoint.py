@@ -1,42 +1,120 @@
-"""Checkpoints: the last few to go on from, and the best one, by orbax.
+"""The checkpoints of a run: the last few to go on from, and the best one.
 
-A checkpoint is a folder with `state`, a pytree of arrays, and `meta`, JSON: configuration, class
-names, epoch, metrics.  Orbax writes it aside and renames it, so a kill leaves the one before.
+Whatever happens to one of them, or to the process that writes it, those before it are there.
 """
 
-import logging
+import functools
+import itertools
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from jaxnets import checkpoint_folder
+from jaxnets.checkpoint_folder import Damaged
 from jaxnets.errors import UserError
 
 LAST, BEST = "checkpoints", "best"
+# What a kill leaves behind: a checkpoint half-written, or one half-removed.
+_LEFT_BEHIND = re.compile(r"\d+\.(old|new|orbax-|damaged\.old).*")
+_DAMAGED = ".damaged"  # appended to the name of a folder that is set aside
 
 
 class Checkpoints:
-    """The checkpoints of one run: `<workdir>/checkpoints/<step>` and `<workdir>/best/<step>`."""
+    """The checkpoints of one run: `<workdir>/checkpoints/<step>` and `<workdir>/best/<step>`.
+
+    `best` holds one for each of `checkpoints`: the best until then, so that a run that goes back to
+    any of them finds the best that it had.  The newest is the best of all.  Of several processes
+    only the first writes; all of them may call everything.
+    """
 
     def __init__(self, workdir: Path, keep: int):
-        self._last = _manager(workdir / LAST, keep)
-        self._best = _manager(workdir / BEST, 1)
+        self._last, self._best, self._keep = workdir / LAST, workdir / BEST, keep
+        self._writes = jax.process_index() == 0
+        try:
+            for folder in (self._last, self._best) if self._writes else ():
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"{e.filename}: cannot be made ({e.strerror})") from e
 
     def save_last(self, step: int, state: Any, meta: dict) -> None:
         """Adds one to go on from, and removes the oldest beyond `keep`."""
-        _save(self._last, step, state, meta)
+        if not self._writes:
+            return
+        checkpoint_folder.write(self._last / str(step), state, meta)
+        for old in _steps(self._last)[: -self._keep]:
+            _remove(self._last / str(old))
+        last, best = _steps(self._last), _steps(self._best)
+        for this, later in itertools.pairwise(best):
+            if not any(this <= step < later for step in last):
+                _remove(self._best / str(this))
+        for path in self._last.glob(f"*{_DAMAGED}"):  # written anew, or no longer of use
+            _remove(path)
 
     def save_best(self, step: int, state: Any, meta: dict) -> None:
-        """Replaces the best one."""
-        _save(self._best, step, state, meta)
+        """Adds a best one; it is no longer the best of a later one that an interrupted run left."""
+        if not self._writes:
+            return
+        checkpoint_folder.write(self._best / str(step), state, meta)
+        self._forget_best_after(step)
+
+    def restore_last(self, like: Any, say: Callable[[str], None]) -> tuple[Any, dict] | None:
+        """The state and metadata of the newest checkpoint that is whole; None if there is none.
+
+        Says in a line each which are damaged or half-written, and sets them aside, so that training
+        writes these steps anew.
+
+        Raises:
+            UserError: there are some, none of them whole; or they are of another network.
+        """
+        self._tidy(say)
+        damaged = []
+        for step in reversed(_steps(self._last)):
+            try:
+                restored = _restore(self._last, step, like)
+            except Damaged as e:
+                say(f"warning: {e}; trying the one before")
+                damaged.append(self._last / str(step))
+                continue
+            for path in damaged if self._writes else ():
+                shutil.rmtree(f"{path}{_DAMAGED}", ignore_errors=True)
+                path.rename(f"{path}{_DAMAGED}")
+            if self._writes and any(best <= step for best in _steps(self._best)):
+                self._forget_best_after(step)
+            return restored
+        if damaged:
+            raise UserError(
+                f"{self._last}: none of the {len(damaged)} checkpoints there is whole; delete that "
+                "folder to train from the start"
+            )
+        return None
 
     def latest_step(self) -> int | None:
         """The step of the newest one to go on from."""
-        return self._last.latest_step()
+        return max(_steps(self._last), default=None)
 
     def close(self) -> None:
-        self._last.close()
-        self._best.close()
+        """Nothing is left to do: all is written once `save_...` returns."""
+
+    def _tidy(self, say: Callable[[str], None]) -> None:
+        if not self._writes:
+            return
+        for folder in (self._last, self._best):
+            for path in folder.iterdir():
+                if _LEFT_BEHIND.fullmatch(path.name):
+                    if not path.name.endswith(".old"):
+                        say(f"warning: {path}: half-written by a process that was killed; removed")
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _forget_best_after(self, step: int) -> None:
+        for later in _steps(self._best):
+            if later > step:
+                _remove(self._best / str(later))
 
 
 def restore(workdir: Path, which: str, like: Any) -> tuple[Any, dict]:
@@ -49,9 +127,7 @@ def restore(workdir: Path, which: str, like: Any) -> tuple[Any, dict]:
     Raises:
         UserError: no such checkpoint, or one that is damaged or of another network.
     """
-    folder, step = find(workdir, which)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
-    return _read(folder, step, shapes)
+    return _asked_for(workdir, which, functools.partial(_restore, like=like))
 
 
 def restore_weights(workdir: Path, which: str) -> tuple[dict, dict]:
@@ -59,25 +135,20 @@ def restore_weights(workdir: Path, which: str) -> tuple[dict, dict]:
 
     Unlike `restore` it needs to know neither the network nor the optimizer.
     """
-    state, _ = _read(*find(workdir, which), None)[0]
+    state, _ = restore_state(workdir, which)
     return state["params"], state["stats"]
 
 
-def _read(folder: Path, step: int, shapes: Any) -> tuple[Any, dict]:
-    import orbax.checkpoint as ocp
+def restore_state(workdir: Path, which: str) -> tuple[dict, dict]:
+    """A checkpoint's state as nested dictionaries, as it was stored, and its metadata."""
+    state, _, meta = restore_run(workdir, which)
+    return state, meta
 
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), meta=ocp.args.JsonRestore())
-    manager = _manager(folder, None)
-    try:
-        restored = manager.restore(step, args=args)
-    except Exception as e:
-        raise UserError(
-            f"{folder / str(step)}: the checkpoint cannot be read ({_reason(e)}); delete that "
-            "folder to use the one before it"
-        ) from e
-    finally:
-        manager.close()
-    return restored.state, restored.meta
+
+def restore_run(workdir: Path, which: str) -> tuple[dict, dict, dict]:
+    """The same, with the sums of the epoch that the checkpoint is in."""
+    (state, totals), meta = _read(*find(workdir, which), None)
+    return state, totals, meta
 
 
 def find(workdir: Path, which: str) -> tuple[Path, int]:
@@ -101,37 +172,48 @@ def find(workdir: Path, which: str) -> tuple[Path, int]:
     raise UserError(f"{workdir}: no checkpoint {which}; there are steps {have}")
 
 
+def _asked_for(
+    workdir: Path, which: str, read: Callable[[Path, int], tuple[Any, dict]]
+) -> tuple[Any, dict]:
+    """What `read` finds in a checkpoint; if it is damaged, the error names the others."""
+    found = find(workdir, which)
+    try:
+        return read(*found)
+    except Damaged as e:
+        steps = sorted({*_steps(workdir / LAST), *_steps(workdir / BEST)})
+        others = [str(step) for step in steps if find(workdir, str(step)) != found]
+        hint = f"there is --checkpoint {' or '.join(others)}" if others else "it is the only one"
+        raise UserError(f"{e}; {hint}") from e
+
+
 def _steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
 
 
-def _manager(folder: Path, keep: int | None):
-    import orbax.checkpoint as ocp
+def _restore(folder: Path, step: int, like: Any) -> tuple[Any, dict]:
+    """As `_read`, in arrays of `like`'s structure, shapes and types."""
+    state, meta = _read(folder, step, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like))
 
-    # Orbax reports each save at level INFO and sharding advice at WARNING; neither is the user's.
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
+    def fit(expected: Any, found: np.ndarray) -> jax.Array:
+        if expected.shape != found.shape:
+            raise UserError(
+                f"{folder / str(step)}: the checkpoint is of another network (an array has shape "
+                f"{found.shape}, not {expected.shape})"
+            )
+        return jnp.array(found, expected.dtype)
 
-
-def _save(manager, step: int, state: Any, meta: dict) -> None:
-    import orbax.checkpoint as ocp
-
-    args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-    try:
-        if step in manager.all_steps():  # left by a run that was interrupted after it
-            manager.delete(step)
-        manager.save(step, args=args)
-    except Exception as e:
-        raise UserError(
-            f"{manager.directory / str(step)}: the checkpoint cannot be written ({_reason(e)}); "
-            "those before it are kept"
-        ) from e
+    return jax.tree.map(fit, like, state), meta
 
 
-def _reason(error: Exception) -> str:
-    """The first line of what orbax says, cut to fit a line."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+def _remove(path: Path) -> None:
+    """Removes a checkpoint; a kill meanwhile leaves nothing that looks like a whole one."""
+    old = path.with_name(path.name + ".old")
+    path.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read(folder: Path, step: int, like: Any) -> tuple[Any, dict]:
+    """State and metadata as they were stored; `like`: None, or numpy arrays in their structure."""
+    return checkpoint_folder.read(folder / str(step), like)

@@ -34,7 +34,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {e}", *e.details, sep="\n", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -39,7 +39,7 @@ class Flag(NamedTuple):
     """What its value is called in the help."""
     help: str
     kind: type = str
-    """str, int or float."""
+    """str, int, float or bool."""
     default: Any = None
 
 
@@ -66,6 +66,7 @@ def default_config() -> Any:
     data.cache = True  # keep the decoded images in one file beside the data
     data.val_fraction = 0.0  # of each class, taken out of train; chooses the best checkpoint
     data.image_size = 32  # folder: its images are resized to squares of so many pixels
+    data.skip_bad = False  # folder: leave out images that cannot be read, instead of stopping
     data.mean, data.std = CIFAR10_MEAN, CIFAR10_STD  # of the pixels, in 0..1
 
     c.augment = a = ConfigDict()
@@ -143,6 +144,7 @@ def parse(
         str: absl.flags.DEFINE_string,
         int: absl.flags.DEFINE_integer,
         float: absl.flags.DEFINE_float,
+        bool: absl.flags.DEFINE_bool,
     }
 
     spec, rest = _take(argv, "config")
@@ -317,6 +319,14 @@ def validate(config: Any) -> None:
             raise unknown(f"config.{key}", config[key], allowed)
     if not 0 <= config.data.val_fraction < 1:
         raise UserError(f"config.data.val_fraction={config.data.val_fraction}: at least 0, below 1")
+    size = config.data.image_size
+    if not 1 <= size <= 1024:
+        raise UserError(f"config.data.image_size={size}: 1 to 1024 pixels")
+    if size != 32 and config.data.name != "folder":
+        raise UserError(
+            f"config.data.image_size={size}: only for config.data.name=folder; the images of "
+            f"{config.data.name} are 32x32"
+        )
     minutes = config.stop_after_minutes
     if minutes is not None and not 0 < minutes < math.inf:
         raise UserError(f"config.stop_after_minutes={minutes}: more than 0")

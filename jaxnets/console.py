@@ -14,14 +14,31 @@ from jaxnets.data import Dataset
 from jaxnets.errors import UserError
 from jaxnets.run_log import Progress
 
-HEADER = (
-    " epoch     step         lr  train loss     acc   test loss     acc     images/s   time left"
-)
+
+class Diverged(UserError):
+    """The loss or the gradients were not finite in `steps` (from 0), or in one of them."""
+
+    def __init__(self, steps: range):
+        self.steps = steps
+        super().__init__(
+            f"the loss or the gradients are not finite: seen at step {steps.stop}; the last "
+            "checkpoint is kept; try a smaller config.optim.lr, config.optim.clip, or "
+            "config.on_nan=restore"
+        )
+
+
+def header(*, validation: bool = False) -> str:
+    """The names of `epoch_line`'s columns."""
+    val = "    val loss     acc " if validation else ""
+    return (
+        f" epoch     step         lr  train loss     acc{val}   test loss     acc"
+        "     images/s   time left"
+    )
 
 
 def opening(config: Any, parameters: int, data: Dataset, devices: str, workdir: Path) -> str:
     """What is trained, on what, and where it goes."""
-    sizes = " + ".join(f"{len(images):,}" for images in (data.train_images, data.test_images))
+    sizes = " + ".join(f"{len(labels):,}" for labels in (data.train_labels, data.test_labels))
     return (
         f"{config.model.name}: {parameters:,} parameters; {data.source}: {sizes} images; "
         f"{devices}; workdir {workdir}"
@@ -29,22 +46,35 @@ def opening(config: Any, parameters: int, data: Dataset, devices: str, workdir: 
 
 
 def epoch_line(config: Any, row: dict[str, Any], best: bool) -> str:
-    """An epoch's row of metrics.jsonl under HEADER."""
+    """An epoch's row of metrics.jsonl under `header`; a star marks the best one so far."""
+    splits = [f"{row[f'{s}/loss']:11.4f} {row[f'{s}/accuracy']:7.2%}" for s in _splits(row)]
+    star = "*" if best else " "
+    splits[1] += star
     left = (config.num_epochs - row["epoch"]) * row["seconds"] / row["epoch"]
     return (
-        f"{row['epoch']:6d} {row['step']:8d} {row['lr']:10.6f} "
-        f"{row['train/loss']:11.4f} {row['train/accuracy']:7.2%} "
-        f"{row['eval/loss']:11.4f} {row['eval/accuracy']:7.2%}{'*' if best else ' '} "
+        f"{row['epoch']:6d} {row['step']:8d} {row['lr']:10.6f} {' '.join(splits)} "
         f"{row['images_per_second']:11.0f} {clock(left):>11}"
     )
 
 
-def closing(config: Any, progress: Progress) -> str:
-    """What came out."""
+def _splits(row: dict[str, Any]) -> list[str]:
+    """Those of a row; the second one chooses the best checkpoint."""
+    return ["train", *(["val"] if "val/loss" in row else []), "eval"]
+
+
+def closing(config: Any, progress: Progress, selected_on: str = "test") -> str:
+    """What came out; `selected_on` is the split that chose the best checkpoint."""
+    split = {"val": "validation"}.get(selected_on, selected_on)
+    skipped = f"; {progress.skipped} steps skipped" if progress.skipped else ""
     return (
-        f"done: {config.num_epochs} epochs in {clock(progress.seconds)}; best test accuracy "
-        f"{progress.best_accuracy:.2%} at step {progress.best_step}"
+        f"done: {config.num_epochs} epochs in {clock(progress.seconds)}; best {split} accuracy "
+        f"{progress.best_accuracy:.2%} at step {progress.best_step}{skipped}"
     )
+
+
+def stopped(step: int, last_step: int) -> str:
+    """How to go on, where a signal or the time budget ended a run."""
+    return f"stopped and saved at step {step} of {last_step}; the same command goes on from there"
 
 
 def clock(seconds: float) -> str:
@@ -84,6 +114,8 @@ class EpochBar:
 
     def update(self, done: int, totals: Any) -> None:
         """Shows that `done` steps of the epoch are done."""
+        if not totals.images:  # all of them were skipped
+            return
         loss, acc = f"{totals.loss / totals.images:.3f}", f"{totals.correct / totals.images:.1%}"
         self._bar.set_postfix(loss=loss, acc=acc, refresh=False)
         self._bar.update(done - self._bar.n)
@@ -92,10 +124,7 @@ class EpochBar:
             print(f"{self._name}: step {done}/{self._steps}, loss {loss}, acc {acc}", flush=True)
 
 
-def check_finite(totals: Any, step: int) -> None:
-    """Raises a UserError if the loss or the gradients were not finite, seen after `step` steps."""
+def check_finite(totals: Any, steps: range) -> None:
+    """Raises Diverged if loss or gradients were not finite within `steps`, the last ones done."""
     if not math.isfinite(totals.loss + totals.grad_norm):
-        raise UserError(
-            f"the loss or the gradients are not finite: seen at step {step}; the last checkpoint "
-            "is kept; try a smaller config.optim.lr, or config.optim.clip"
-        )
+        raise Diverged(steps)

@@ -5,10 +5,16 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its text is one line, shown without a traceback."""
+    """A mistake the user can mend; its text is one line, shown without a traceback.
 
-    def __init__(self, message: str):
+    `details`, where one line cannot say it all, are lines of their own below it.
+    """
+
+    def __init__(self, message: str, details: Iterable[str] = ()):
         super().__init__(" ".join(str(message).split()))
+        self.details = list(details)
+        for line in self.details:
+            self.add_note(line)  # so that a traceback shows them too
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:

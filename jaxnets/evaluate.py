@@ -1,126 +1,210 @@
-"""Evaluates a trained network on its test set.
+"""Evaluates a trained network, or several as an ensemble, on its test set.
 
     python -m jaxnets.evaluate --workdir runs/x
-    python -m jaxnets.evaluate --workdir runs/x --checkpoint last
+    python -m jaxnets.evaluate --workdir runs/x --checkpoint last --split val
+    python -m jaxnets.evaluate --workdir runs/a runs/b runs/c --output runs/abc
 
-Prints loss, accuracy, top-5 and the per-class report, and writes into <workdir>/report:
-metrics.json, curves.png, confusion.png.
+Prints loss, accuracy, top-5 and the per-class report, and writes metrics.json, curves.png and
+confusion.png into <workdir>/report, or into --output.  The validation split is reported too where
+config.data.val_fraction made one.
+
+An ensemble's probabilities are the mean of its members'.  Its report is written only into --output.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxnets import cli
-from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.run_log import METRICS, write_aside
-from jaxnets.workdir import CONFIG
+from jaxnets.workdir import read_config
+
+if TYPE_CHECKING:
+    from jaxnets.ensemble import Member
+
+SPLITS = {"test": "test set", "val": "validation split"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     parser = cli.Parser(prog="jaxnets.evaluate", description=__doc__)
-    parser.add_argument("--workdir", type=Path, required=True, help="a run of jaxnets.train")
-    parser.add_argument(
-        "--checkpoint", default="best", metavar="best|last|STEP", help="default: best"
-    )
-    parser.add_argument("--data-dir", help="where the data lies, if not where training found it")
+    add = parser.add_argument
+    add("--workdir", type=Path, nargs="+", required=True, help="one or more runs of jaxnets.train")
+    add("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
+    add("--split", choices=SPLITS, default="test", help="what to report on (default: test)")
+    add("--data-dir", help="where the data lies, if not where training found it")
+    add("--output", type=Path, metavar="DIR", help="where to write (default: <workdir>/report)")
     args = parser.parse_args(argv)
-    config = read_config(args.workdir)
+    configs = [read_config(workdir) for workdir in args.workdir]
     if args.data_dir is not None:
-        config.data.dir = args.data_dir
+        configs[0].data.dir = args.data_dir
 
     from jaxnets import runtime
 
-    runtime.setup(config.dtype)
-    metrics = evaluate(config, args.workdir, args.checkpoint)
+    runtime.setup("float64" if "float64" in {config.dtype for config in configs} else "float32")
 
+    from jaxnets.ensemble import load_members
     from jaxnets.report.classification import format_report
 
-    print(
-        f"{args.workdir}, checkpoint {metrics['checkpoint']} (step {metrics['step']}, epoch "
-        f"{metrics['epoch']}): test set of {metrics['n']:,} images"
-    )
-    print(
-        f"loss {metrics['loss']:.4f}   accuracy {metrics['accuracy']:.2%}   "
-        f"top-5 {metrics['top5']:.2%}\n"
-    )
+    members = load_members(args.workdir, args.checkpoint)
+    for note in (note for member in members for note in member.notes):
+        print(f"note: {note}", file=sys.stderr)
+    metrics = {"checkpoint": args.checkpoint} | measure(members, configs[0], args.split)
+    print(_heading(metrics))
     print(format_report(metrics))
-    for path in write_report(args.workdir, metrics):
+    only = args.workdir[0] if len(args.workdir) == 1 else None
+    folder = args.output or (only and only / "report")
+    if folder is None:
+        print("nothing written; --output DIR keeps the report of an ensemble")
+        return 0
+    for path in write_report(folder, metrics, only):
         print(f"wrote {path}")
     return 0
 
 
-def read_config(workdir: Path) -> Any:
-    """The configuration that a run was started with."""
-    path = workdir / CONFIG
-    try:
-        return configs.from_json(path.read_text())
-    except FileNotFoundError as e:
-        raise UserError(
-            f"--workdir {workdir}: no {CONFIG} there; give the folder of a training run"
-        ) from e
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path}: cannot be read ({e})") from e
-
-
-def evaluate(config: Any, workdir: Path, which: str) -> dict[str, Any]:
-    """Loss, accuracy and per-class figures of a checkpoint on the test set, ready for JSON.
+def evaluate(config: Any, workdir: Path, which: str, split: str = "test") -> dict[str, Any]:
+    """Loss, accuracy and per-class figures of a checkpoint on its data, ready for JSON.
 
     Args:
+        config: says which data; the network is built from the workdir's own.
         which: "best", "last" or a step.
+        split: "test" or "val".
+
+    Raises:
+        UserError: no such checkpoint or split, or data of other classes than the network's.
     """
-    from jaxnets import checkpoint
-    from jaxnets.evaluation import Evaluator
-    from jaxnets.report.classification import classification_report
-    from jaxnets.task import build, eval_params
-    from jaxnets.train_step import Totals
+    from jaxnets.ensemble import load_member
 
-    folder, step = checkpoint.find(workdir, which)
-    # The devices are those here, not those that the run was trained on.
-    config.parallel, config.devices = "jit", None
-    run = build(config)
-    (state, _), meta = checkpoint.restore(workdir, which, (run.state, Totals.zero()))
-    labels = run.data.test_labels
-    result = Evaluator(run.task, run.data.test_images, labels, config.eval_batch_size)(
-        eval_params(config, state), state.stats
-    )
-    return {
-        "workdir": str(workdir),
-        "checkpoint": which,
-        "step": step,
-        "epoch": meta["epoch"],
-        "model": config.model.name,
-        "data": run.data.source,
-        "split": "test",
-        "selected_on": "test" if folder.name == checkpoint.BEST else None,
-        "loss": result.loss,
-        **classification_report(result.logits, labels, run.data.class_names),
+    return {"checkpoint": which} | measure([load_member(workdir, which)], config, split)
+
+
+def measure(members: Sequence["Member"], config: Any, split: str = "test") -> dict[str, Any]:
+    """As `evaluate`, of networks already loaded; the mean of their probabilities counts.
+
+    Of several networks it also says, under "members", how good each is alone.
+    """
+    from jaxnets.data import load
+    from jaxnets.ensemble import check_classes, log_mean, log_probabilities
+
+    same_val = _check_data(members, split)
+    data = load(config)
+    for member in members:
+        check_classes(member, data.class_names, data.source)
+    images, labels = data.test_images, data.test_labels
+    if split == "val":
+        images, labels = data.val_images, data.val_labels
+    names = members[0].class_names
+    each = [log_probabilities([m], images, m.config.eval_batch_size) for m in members]
+    origins = [
+        {"workdir": str(m.workdir), "step": m.step, "epoch": m.meta.get("epoch")}
+        | {"model": m.config.model.name}
+        for m in members
+    ]
+    metrics = {
+        "data": data.source,
+        "split": split,
+        "selected_on": _selected_on(members),
+        **_scores(log_mean(each), labels, names),
     }
+    if split == "test" and data.val_images is not None and same_val:
+        logs = log_probabilities(members, data.val_images, config.eval_batch_size)
+        metrics["val"] = _headline(_scores(logs, data.val_labels, names))
+    if len(members) == 1:
+        return origins[0] | metrics
+    alone = [_headline(_scores(logs, labels, names)) for logs in each]
+    return {"members": [a | b for a, b in zip(origins, alone, strict=True)]} | metrics
 
 
-def write_report(workdir: Path, metrics: dict[str, Any]) -> list[Path]:
-    """Writes metrics.json and the figures into <workdir>/report; returns their paths."""
+def write_report(folder: Path, metrics: dict[str, Any], run: Path | None = None) -> list[Path]:
+    """Writes metrics.json and the figures into a folder, with the curves of `run`; their paths."""
     from jaxnets.report.confusion import plot_confusion
     from jaxnets.report.curves import plot_curves, read_metrics
 
-    report = workdir / "report"
     try:
-        report.mkdir(exist_ok=True)
-        written = [report / "metrics.json", report / "confusion.png"]
+        folder.mkdir(exist_ok=True)
+        written = [folder / "metrics.json", folder / "confusion.png"]
         write_aside(written[0], json.dumps(metrics, indent=2) + "\n")
         names = [row["name"] for row in metrics["classes"]]
         plot_confusion(np.array(metrics["confusion"]), names, written[1])
-        if (workdir / METRICS).exists():
-            written.append(report / "curves.png")
-            plot_curves({workdir.name: read_metrics(workdir / METRICS)}, written[-1])
+        if run is not None and (run / METRICS).exists():
+            written.append(folder / "curves.png")
+            plot_curves({run.resolve().name: read_metrics(run / METRICS)}, written[-1])
     except OSError as e:
-        raise UserError(f"{report}: cannot be written ({e.strerror})") from e
+        raise UserError(f"{folder}: cannot be written ({e.strerror})") from e
     return written
+
+
+def _check_data(members: Sequence["Member"], split: str) -> bool:
+    """Whether all were validated on the same images, none of which any was trained on."""
+    data = [m.config.data for m in members]
+    if len({d.name for d in data}) > 1:
+        raise UserError(
+            "trained on different data: "
+            + ", ".join(f"{m.workdir} on {m.config.data.name}" for m in members)
+        )
+    same = len({(m.config.seed, d.val_fraction) for m, d in zip(members, data, strict=True)}) == 1
+    if split == "val":
+        if not data[0].val_fraction:
+            raise UserError(
+                f"--split val: {members[0].workdir} was trained without a validation split "
+                "(config.data.val_fraction=0)"
+            )
+        if not same:
+            raise UserError(
+                "--split val: the members' validation splits differ (config.seed, "
+                "config.data.val_fraction), so some were trained on images of the others'"
+            )
+    return same
+
+
+def _selected_on(members: Sequence["Member"]) -> str | None:
+    """The split that chose the checkpoints; "test" if it chose any, None if they were just last."""
+    return max((m.selected_on for m in members), key=(None, "val", "test").index)
+
+
+def _scores(logs: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Loss and report of log probabilities (N, K)."""
+    from jaxnets.report.classification import classification_report
+
+    loss = -float(np.mean(logs[np.arange(len(labels)), labels]))
+    return {"loss": loss, **classification_report(logs, labels, names)}
+
+
+def _headline(scores: dict[str, Any]) -> dict[str, Any]:
+    return {key: scores[key] for key in ("n", "loss", "accuracy", "top5")}
+
+
+def _heading(metrics: dict[str, Any]) -> str:
+    """What was evaluated on what, and the figures above the table."""
+    which, of = metrics["checkpoint"], f"{SPLITS[metrics['split']]} of {metrics['n']:,} images"
+    if "members" in metrics:
+        lines = [f"ensemble of {len(metrics['members'])}, checkpoint {which}: {of}"]
+        lines += [
+            f"{_line(member)}   {member['workdir']} (step {member['step']})"
+            for member in metrics["members"]
+        ]
+        lines.append(f"{_line(metrics)}   ensemble")
+    else:
+        at = f"step {metrics['step']}"
+        if metrics["epoch"] is not None:
+            at += f", epoch {metrics['epoch']}"
+        lines = [f"{metrics['workdir']}, checkpoint {which} ({at}): {of}", _line(metrics)]
+    if "val" in metrics:
+        val = metrics["val"]
+        lines.append(f"{_line(val)}   {SPLITS['val']} of {val['n']:,} images")
+    return "\n".join(lines) + "\n"
+
+
+def _line(figures: dict[str, Any]) -> str:
+    return (
+        f"loss {figures['loss']:.4f}   accuracy {figures['accuracy']:.2%}   "
+        f"top-5 {figures['top5']:.2%}"
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Every device holds the weights, the optimizer's state and the data, and works on its share of each
 batch.  A batch that the devices do not divide is filled up and masked: the fill counts neither in
-the loss nor in BatchNorm's statistics.
+the loss nor in BatchNorm's statistics.  Where the devices are those of several processes, each
+holds a part of the images only, and they hand each other what a batch needs.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnets.errors import UserError, unknown
@@ -34,6 +36,11 @@ class Layout(NamedTuple):
         return len(self.devices)
 
     @property
+    def many_processes(self) -> bool:
+        """Whether some devices are those of other processes."""
+        return any(d.process_index != self.devices[0].process_index for d in self.devices)
+
+    @property
     def axis_name(self) -> str | None:
         """The mapped axis that collectives inside the step refer to; None under jit."""
         return AXIS if self.kind == "pmap" else None
@@ -50,10 +57,55 @@ class Layout(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
     def put(self, tree: Any) -> Any:
-        """Arrays that every device gets whole, as `compile`d steps take and return them."""
+        """Arrays that every device gets whole, as `compile`d steps take and return them.
+
+        Those that already lie on the devices of several processes stay as they are.
+        """
         if self.kind == "pmap":
             return jax.tree.map(lambda x: jnp.stack([x] * self.size), tree)
+        if self.many_processes:
+            return jax.tree.map(self._put_everywhere, tree)
         return jax.device_put(tree, self.sharding())
+
+    def _put_everywhere(self, array: Any, *spec: str) -> jax.Array:
+        # Unlike device_put it does not first compare the array over all processes.
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            return array
+        array = np.asarray(array)
+        return jax.make_array_from_callback(
+            array.shape, self.sharding(*spec), lambda part: np.array(array[part])
+        )
+
+    def cut(self, images: Any) -> Any:
+        """What is kept of the rows of `images` (N, ...) for `gather`; None stays None.
+
+        All of them; with several processes, each device keeps its N / devices of them (rounded up,
+        the last ones filled up with zeros), as one array over all devices.
+        """
+        if images is None or not self.many_processes:
+            return images
+        fill = np.zeros((-len(images) % self.size, *images.shape[1:]), images.dtype)
+        return self._put_everywhere(np.concatenate([images, fill]), AXIS)
+
+    def gather(self, images: jax.Array, rows: jax.Array) -> jax.Array:
+        """images[rows] of what `cut` kept, while a step is traced.
+
+        With several processes: rows are n integers, a multiple of the devices, and each device gets
+        its n / devices images.  Every device gives those it has and zeros for the others, and
+        the sum over the devices is scattered over them.
+        """
+        if not self.many_processes:
+            return images[rows]
+
+        def exchange(mine: jax.Array, rows: jax.Array) -> jax.Array:
+            local = rows - jax.lax.axis_index(AXIS) * len(mine)
+            here = (local >= 0) & (local < len(mine))
+            given = jnp.where(here[:, None, None, None], mine[jnp.where(here, local, 0)], 0)
+            return jax.lax.psum_scatter(given, AXIS, tiled=True)
+
+        part, whole = PartitionSpec(AXIS), PartitionSpec()
+        mapped = jax.shard_map(exchange, mesh=self.mesh, in_specs=(part, whole), out_specs=part)
+        return mapped(images, rows)
 
     def take(self, tree: Any) -> Any:
         """One copy of what `put` spread, on this layout's mesh."""
@@ -61,6 +113,11 @@ class Layout(NamedTuple):
             tree = jax.tree.map(lambda x: x[0], tree)
             return jax.device_put(tree, self.sharding())
         return tree
+
+    def describe(self, array: jax.Array) -> jax.ShapeDtypeStruct:
+        """What `compile` needs to know of an argument; pmap decides for itself where it lies."""
+        sharding = None if self.kind == "pmap" else array.sharding
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
     def compile(self, step: Callable, *args: Any, donate: int) -> Callable:
         """The compiled step for arguments like `args`; the first `donate` ones are donated."""
@@ -87,12 +144,14 @@ class Layout(NamedTuple):
 def make_layout(kind: str = "jit", devices: int | None = None) -> Layout:
     """The layout of `config.parallel` over the first `config.devices` devices, or over all.
 
+    "All" includes those of other processes, if this one trains together with others.
+
     Raises:
         UserError: an unknown kind, or a number of devices that this machine does not have.
     """
     if kind not in KINDS:
         raise unknown("config.parallel", kind, KINDS)
-    found = jax.local_devices()
+    found = jax.devices()
     count = len(found) if devices is None else devices
     if not 1 <= count <= len(found):
         raise UserError(f"config.devices={count}: from 1 to {len(found)}, the devices here")

@@ -1,11 +1,14 @@
 """A run's log: metrics.jsonl always, TensorBoard events where tensorboardX is installed."""
 
+import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
+from jaxnets.events import Events
 
 METRICS = "metrics.jsonl"
 
@@ -16,16 +19,26 @@ class Progress(NamedTuple):
     best_accuracy: float = -1.0
     best_step: int = 0
     seconds: float = 0.0
+    skipped: int = 0
+    """Steps left out after a loss that was not finite."""
 
 
 def epoch_row(
-    *, step: int, epoch: int, lr: float, totals: Any, result: Any, seconds: float, speed: float
+    *,
+    step: int,
+    epoch: int,
+    lr: float,
+    totals: Any,
+    test: Any,
+    val: Any = None,
+    seconds: float,
+    speed: float,
 ) -> dict[str, Any]:
     """An epoch's row of metrics.jsonl; losses and accuracies (0..1) are means over images.
 
     Args:
         totals: the epoch's sums: loss, correct and images over images, grad_norm over steps.
-        result: loss and accuracy on the test set.
+        test, val: loss and accuracy on the test set and on the validation split, if there is one.
         seconds: trained since the run began.
         speed: images a second in this epoch.
     """
@@ -35,8 +48,9 @@ def epoch_row(
         "lr": float(lr),
         "train/loss": float(totals.loss / totals.images),
         "train/accuracy": float(totals.correct / totals.images),
-        "eval/loss": result.loss,
-        "eval/accuracy": result.accuracy,
+        **({} if val is None else {"val/loss": val.loss, "val/accuracy": val.accuracy}),
+        "eval/loss": test.loss,
+        "eval/accuracy": test.accuracy,
         "grad_norm": float(totals.grad_norm / totals.steps),
         "seconds": seconds,
         "images_per_second": speed,
@@ -55,24 +69,53 @@ class RunLog:
         if self._path.exists():
             rows = [r for r in read_rows(self._path) if r["step"] <= resume_step]
             write_aside(self._path, "".join(json.dumps(row) + "\n" for row in rows))
-        self._events = _event_writer(workdir, resume_step)
+        try:
+            self._events = Events(workdir, resume_step)
+        except ImportError:
+            self._events = None
+        except OSError as e:
+            raise UserError(f"{workdir}: cannot be written ({e.strerror})") from e
 
     def write(self, row: dict[str, Any]) -> None:
         """One row with a `step`; keys such as "train/loss" become TensorBoard tags."""
         try:
             with open(self._path, "a") as f:
                 f.write(json.dumps(row) + "\n")
+            if self._events is not None:
+                values = {k: v for k, v in row.items() if k not in ("step", "epoch")}
+                self._events.write(row["step"], values)
         except OSError as e:
             raise UserError(f"{self._path}: cannot be written ({e.strerror})") from e
-        if self._events is not None:
-            for tag, value in row.items():
-                if tag not in ("step", "epoch"):
-                    self._events.add_scalar(tag, value, row["step"])
-            self._events.flush()
+
+    def images(self, step: int, draw: Callable[[], dict[str, bytes]]) -> None:
+        """PNGs by tag for TensorBoard; drawn where tensorboardX and what draws are installed."""
+        if self._events is None:
+            return
+        try:
+            with contextlib.suppress(ImportError):
+                self._events.images(step, draw())
+        except OSError as e:
+            raise UserError(f"{self._path.parent}: cannot be written ({e.strerror})") from e
 
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+
+
+class NoLog:
+    """The log of a process that leaves it to another one."""
+
+    def __init__(self, workdir: Path, resume_step: int = 0):
+        pass
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def images(self, step: int, draw: Callable[[], dict[str, bytes]]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -89,19 +132,23 @@ def _row(line: str) -> dict[str, Any] | None:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) else None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def write_aside(path: Path, text: str) -> None:
-    """Writes a file beside its place and renames it: readers see the old one or the new one."""
+    """Writes a file beside its place and renames it: readers see the old one or the new one.
+
+    Raises:
+        UserError: it cannot be written; the old one is as it was.
+    """
     aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text)
-    os.replace(aside, path)
-
-
-def _event_writer(workdir: Path, resume_step: int):
     try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(workdir), purge_step=resume_step + 1 if resume_step else None)
+        with open(aside, "w") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(aside, path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({e.strerror})") from e

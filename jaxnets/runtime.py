@@ -19,6 +19,8 @@ def setup(dtype: str = "float32") -> None:
     if not jax.config.jax_compilation_cache_dir:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxnets" / "xla"))
+    # Also the small programs: those of the initial weights take seconds in all.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # Donation is not possible on every backend; where it is not, nothing is lost but memory.
     warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
     logging.getLogger("jax").setLevel(logging.ERROR)

@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -10,13 +11,17 @@ import numpy as np
 
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
-from jaxnets.train_step import Task, Totals, TrainState, train_step
+from jaxnets.train_step import Task, Totals, TrainState, advance, train_epoch, train_step
 
 
 class Stepper:
-    """Compiles the step for each batch size of an epoch: the full one and the last, smaller one.
+    """Runs the steps of an epoch: one a call, or all of them in one.
 
-    Between `put` and `take` the state belongs to the devices: each step donates it to the next.
+    On a CPU a loop of convolutions inside one program is far slower than one program a step, and
+    on an accelerator a call a step leaves it waiting for Python: `whole_epochs` says which.
+
+    Between `put` and `take` the state belongs to the devices: each call donates it to the next.
+    Nothing but `start_epoch` and `read` moves data between the host and the devices.
     """
 
     def __init__(
@@ -25,22 +30,45 @@ class Stepper:
         data: Dataset,
         state: TrainState,
         say: Callable[[str], None] = lambda _: None,
+        *,
+        whole_epochs: bool | None = None,
     ):
-        self._task, self._count = task, len(data.train_labels)
+        """Compiles what a run needs; `whole_epochs` None: on everything but a CPU."""
+        self._task, self._count, self._say = task, len(data.train_labels), say
         layout = task.layout
+        if whole_epochs is None:
+            whole_epochs = layout.devices[0].platform != "cpu"
+        self.whole_epochs = whole_epochs
         self._data = layout.put((data.train_images, data.train_labels))
         self.start_epoch(0)
         example = (*layout.put((state, Totals.zero())), *self._data, self._order)
-        self._steps = {}
-        for size in sorted({task.batch_size, self._last_size}, reverse=True):
-            started = time.perf_counter()
-            step = functools.partial(train_step, task, size=size)
-            self._steps[size] = layout.compile(step, *example, donate=2)
-            say(f"compiled the step for batches of {size} in {time.perf_counter() - started:.1f} s")
+        self._example = jax.tree.map(layout.describe, example)
+        self._programs: dict[int | str, Callable] = {}
+        sizes = sorted({task.batch_size, self._last_size}, reverse=True)
+        self._compile(["epoch"] if whole_epochs else sizes)
 
     @property
     def _last_size(self) -> int:
         return self._count - (self._task.steps_per_epoch - 1) * self._task.batch_size
+
+    def _compile(self, programs: Sequence[int | str]) -> None:
+        """Compiles, side by side, the program of an "epoch" or of one step of that many images."""
+
+        def compile_one(program: int | str) -> tuple[Callable, float]:
+            started = time.perf_counter()
+            if program == "epoch":
+                step = functools.partial(train_epoch, self._task, last_size=self._last_size)
+            else:
+                step = functools.partial(train_step, self._task, size=program)
+            compiled = self._task.layout.compile(step, *self._example, donate=2)
+            return compiled, time.perf_counter() - started
+
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(compile_one, programs)
+            for program, (compiled, seconds) in zip(programs, done, strict=True):
+                self._programs[program] = compiled
+                what = "an epoch" if program == "epoch" else f"the step for batches of {program}"
+                self._say(f"compiled {what} in {seconds:.1f} s")
 
     def start_epoch(self, epoch: int) -> None:
         """Sends the order of the epoch's images to the devices."""
@@ -59,8 +87,19 @@ class Stepper:
         """Step `index` (from 0) of the epoch that `start_epoch` named; does not wait for it."""
         last = index + 1 == self._task.steps_per_epoch
         size = self._last_size if last else self._task.batch_size
-        return self._steps[size](state, totals, *self._data, self._order)
+        if size not in self._programs:  # an epoch that cannot be run whole
+            self._compile([size])
+        return self._programs[size](state, totals, *self._data, self._order)
+
+    def epoch(self, state: TrainState, totals: Totals) -> tuple[TrainState, Totals, jax.Array]:
+        """All steps of the epoch in one call, and what `train_epoch` says of each, (steps,)."""
+        return self._programs["epoch"](state, totals, *self._data, self._order)
+
+    def skip(self, state: TrainState) -> TrainState:
+        """The state after a step whose batch is left out."""
+        return advance(state, 1)
 
     def read(self, totals: Totals) -> Any:
-        """The totals as numpy scalars; waits for the steps before."""
-        return jax.tree.map(lambda x: np.asarray(x).reshape(-1)[0], jax.device_get(totals))
+        """The totals, or what `epoch` says of the steps, as numpy; waits for the steps before."""
+        one = (lambda x: x[0]) if self._task.layout.kind == "pmap" else lambda x: x
+        return jax.tree.map(lambda x: one(np.asarray(x)), jax.device_get(totals))

@@ -1,17 +1,19 @@
 """From a configuration to what a run works with: data, network, optimizer, first state."""
 
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.config import model_options
-from jaxnets.data import Dataset, load_dataset
+from jaxnets.data import Dataset, load
 from jaxnets.data.augment import make_augment
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
 from jaxnets.models import create_model
-from jaxnets.models.functional import split
+from jaxnets.models.functional import Network, split
 from jaxnets.optim import make_optimizer, slow_weights
 from jaxnets.parallel import make_layout
 from jaxnets.train_step import Task, TrainState, init_state
@@ -42,8 +44,8 @@ def build_model(config: Any, data_classes: int) -> nnx.Module:
         raise UserError(f"config.model: {e}") from e
 
 
-def build(config: Any) -> Run:
-    """Loads the data and builds everything a run needs.
+def build(config: Any, data: Dataset | None = None) -> Run:
+    """Loads the data, unless it is given, and builds everything a run needs.
 
     Raises:
         UserError: a value of the configuration that does not fit, or data that is not there.
@@ -57,7 +59,7 @@ def build(config: Any) -> Run:
     augment = make_augment(config.augment)
     # A dry run of the optimizer's checks: a typo there must not wait for the data.
     make_optimizer(config.optim, config.schedule, steps_per_epoch=1, num_epochs=config.num_epochs)
-    data = load_dataset(config.data.name, config.data.dir, cache=config.data.cache)
+    data = load(config) if data is None else data
     count = len(data.train_images)
     if config.batch_size > count:
         raise UserError(f"config.batch_size={config.batch_size}: at most the {count} images")
@@ -67,6 +69,7 @@ def build(config: Any) -> Run:
         config.optim, config.schedule, steps_per_epoch=steps, num_epochs=config.num_epochs
     )
     network, params, stats = split(model)
+    _check_size(config, network, params, stats, data.train_images.shape[1:])
     task = Task(
         network=network,
         optimizer=optimizer,
@@ -80,7 +83,26 @@ def build(config: Any) -> Run:
         steps_per_epoch=steps,
         layout=layout,
     )
+    data = data._replace(
+        train_images=layout.cut(data.train_images),
+        test_images=layout.cut(data.test_images),
+        val_images=layout.cut(data.val_images),
+    )
     return Run(task, data, init_state(params, stats, optimizer.tx))
+
+
+def _check_size(config: Any, network: Network, params: dict, stats: dict, shape: tuple) -> None:
+    """Every network takes 32x32 images; some end in a layer that takes no other size."""
+    if shape[:2] == (32, 32):
+        return
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    try:
+        jax.eval_shape(functools.partial(network.apply, train=False), params, stats, image)
+    except (IndexError, TypeError, ValueError) as e:
+        raise UserError(
+            f"config.data.image_size={shape[0]}: {config.model.name} does not take images of that "
+            "size; 32 suits every network"
+        ) from e
 
 
 def eval_params(config: Any, state: TrainState) -> dict:

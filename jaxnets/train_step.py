@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets import optim
 from jaxnets.data.augment import Augment, augment_key, normalize
 from jaxnets.models.functional import Arrays, Network
 from jaxnets.optim import Optimizer
@@ -149,7 +150,8 @@ def train_step(
     """The step that `state.step` says: takes its batch out of the data, augments, updates.
 
     Args:
-        images, labels: the whole training set, uint8 (M, H, W, 3) and int32 (M,), on the device.
+        images, labels: the whole training set, uint8 (M, H, W, 3) and int32 (M,), on the device;
+            the images as `Layout.cut` keeps them.
         order: int32 (M,), this epoch's order.
         size: of the batch; `task.batch_size`, or what is left for the epoch's last one.
     """
@@ -166,7 +168,7 @@ def train_step(
         augment_key(task.seed, state.step), (len(rows), task.augment.size), jnp.float32
     )
     rows, u = layout.my_share(rows), layout.my_share(u)
-    batch = images[rows]
+    batch = layout.gather(images, rows)
     batch = task.augment.apply(batch, task.augment.draw(u, *batch.shape[1:3]))
     state, new = update(
         task.network,
@@ -181,6 +183,39 @@ def train_step(
         axis_name=layout.axis_name,
     )
     return state, totals + new
+
+
+def train_epoch(
+    task: Task,
+    state: TrainState,
+    totals: Totals,
+    images: jax.Array,
+    labels: jax.Array,
+    order: jax.Array,
+    *,
+    last_size: int,
+) -> tuple[TrainState, Totals, jax.Array]:
+    """Every `train_step` of an epoch, in one program; `last_size` is that of its last batch.
+
+    Also returns, float32 (steps,), the sum of losses and gradient norms after each step: the first
+    one that is not finite says where it went wrong.
+    """
+
+    def step(carry: tuple[TrainState, Totals], size: int):
+        state, totals = train_step(task, *carry, images, labels, order, size=size)
+        return (state, totals), totals.loss + totals.grad_norm
+
+    full = task.steps_per_epoch - 1
+    carry, health = jax.lax.scan(
+        lambda carry, _: step(carry, task.batch_size), (state, totals), length=full
+    )
+    (state, totals), last = step(carry, last_size)
+    return state, totals, jnp.append(health, last)
+
+
+def advance(state: TrainState, steps: int) -> TrainState:
+    """The state with `steps` batches left out: schedules and data go on, weights stay."""
+    return state._replace(step=state.step + steps, opt_state=optim.advance(state.opt_state, steps))
 
 
 def eval_step(

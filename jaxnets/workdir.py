@@ -15,6 +15,19 @@ CONFIG = "config.json"
 CHECKPOINTS = {"jaxnets.train": ("checkpoints", "best"), "torch_ref.train": ("last.pt", "best.pt")}
 
 
+def read_config(workdir: Path) -> Any:
+    """The configuration that the run in `workdir` was started with."""
+    path = workdir / CONFIG
+    try:
+        return configs.from_json(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise UserError(
+            f"--workdir {workdir}: no {CONFIG} there; give the folder of a training run"
+        ) from e
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path}: cannot be read ({e})") from e
+
+
 def check_workdir(workdir: Path, config: Any, trainer: str) -> bool:
     """Whether `workdir` holds a run of this configuration by `trainer`, a key of CHECKPOINTS.
 

@@ -75,8 +75,7 @@ def few_images(monkeypatch):
         test_images=colour(digits.test_images[:30]),
         test_labels=digits.test_labels[:30],
     )
-    for module in (jaxnets.task, torch_ref.train):
-        monkeypatch.setattr(module, "load_dataset", lambda *_, **__: few)
+    monkeypatch.setattr("jaxnets.data.sources.load_dataset", lambda *_, **__: few)
 
 
 def compare(out: Path, *args: str) -> tuple[int, dict]:
@@ -151,6 +150,7 @@ def test_a_broken_pairing_is_caught(tmp_path, monkeypatch, capsys, mutate):
 def test_logs_lie_side_by_side(tmp_path, capsys):
     """From the same weights, without dropout: whose masks each trainer draws for itself."""
     args = [*COMMON, AUGMENT, "--config.num_epochs=1", "--config.model.drop=0"]
+    args += ["--config.data.val_fraction=0.2"]
     ours, theirs = tmp_path / "jax", tmp_path / "torch"
     config, _ = configs.parse(args, usage="")
     weights = to_state_dict(jaxnets.task.build_model(config, 10))
@@ -163,11 +163,20 @@ def test_logs_lie_side_by_side(tmp_path, capsys):
     torch_out = capsys.readouterr().out
     (jax_row,), (torch_row,) = rows_of(ours), rows_of(theirs)
     assert list(jax_row) == list(torch_row)
+    assert "val/accuracy" in jax_row
     for key, value in jax_row.items():
         assert torch_row[key] == pytest.approx(value, rel=1e-3), key
     for out in (jax_out, torch_out):
         assert "epoch     step         lr  train loss" in out
         assert "done: 1 epochs in" in out
+
+
+def test_a_time_budget_ends_the_twin(tmp_path, capsys):
+    args = [*COMMON, "--config.stop_after_minutes=0.00001", f"--workdir={tmp_path / 'x'}"]
+    assert torch_ref.train.main(args) == 0
+    assert "stopped and saved at step 1 of" in capsys.readouterr().out
+    assert torch_ref.train.main(args) == 0
+    assert "stopped and saved at step 2 of" in capsys.readouterr().out
 
 
 RECIPES = {
@@ -244,6 +253,7 @@ def test_the_twin_trains_without_jax(tmp_path):
         (torch_ref.train, "--config.model.num_channels=-1", "config.model: "),
         (torch_ref.train, "--config.model.num_blocks=(1,1,1,1,1,1,1)", "config.model: "),
         (torch_ref.train, "--config.batch_size=91", "at most the 90 images"),
+        (torch_ref.train, "--config.on_nan=restore", "torch_ref.train only knows stop"),
         (torch_ref.train, "--config.optim.lr=1e30", "the loss or the gradients are not finite"),
         (torch_ref.train, "--init=absent.pt", "--init absent.pt: no such file"),
         (torch_ref.train, f"--init={CONFIG}", "not a .pt or .safetensors file"),

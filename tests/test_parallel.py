@@ -1,17 +1,23 @@
 """Several devices give the numbers of one; on a CPU that pretends to be eight."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from jaxnets import checkpoint
+
+CONFIG = str(Path(__file__).parent / "tiny_config.py")
 CODE = """
 import json, sys
 import jax, numpy as np
-jax.config.update("jax_enable_x64", True)
-from jaxnets import config as configs
+from jaxnets import config as configs, runtime
+runtime.setup("float64")
 from jaxnets.stepper import Stepper
 from jaxnets.task import build
 from jaxnets.train_step import Totals
@@ -52,18 +58,62 @@ print(json.dumps(worst))
 """
 
 
+# Legs of one run, each in a process of so many devices: from the last checkpoint on, three steps.
+LEGS = ((2, "pmap 2"), (8, "jit 8"), (1, "jit 1"))
+MORE_LEGS = ((1, "jit 1"), (8, "pmap 8,jit 2,jit 8,pmap 2"), (2, "jit 2,pmap 1"), (1, "jit 1"))
+RESUME = """
+import sys
+from pathlib import Path
+import jax
+from jaxnets import config as configs, runtime
+runtime.setup("float64")
+from jaxnets.checkpoint import Checkpoints
+from jaxnets.stepper import Stepper
+from jaxnets.task import build
+from jaxnets.train_step import Totals
+
+def train(kind, devices, workdir, steps):
+    config, _ = configs.parse(
+        ["--config", sys.argv[1], "--config.dtype=float64", f"--config.parallel={kind}",
+         f"--config.devices={devices}", "--config.batch_size=16", "--config.model.drop=.2"],
+        usage="")
+    run = build(config)
+    data = run.data._replace(train_images=run.data.train_images[:32],
+                             train_labels=run.data.train_labels[:32])
+    task = run.task._replace(steps_per_epoch=2)
+    checkpoints = Checkpoints(Path(workdir), 1)
+    found = checkpoints.restore_last((run.state, Totals.zero()), print)
+    state, totals = found[0] if found else (run.state, Totals.zero())
+    assert found or not int(state.step)
+    stepper = Stepper(task, data, state)
+    state, totals = stepper.put(state, totals)
+    for step in range(first := int(found[0][0].step) if found else 0, first + steps):
+        stepper.start_epoch(step // 2)
+        state, totals = stepper.step(state, totals, step % 2)
+    state, totals = stepper.take(state, totals)
+    checkpoints.save_last(first + steps, (state, totals), {})
+
+for leg in sys.argv[3].split(","):
+    kind, devices = leg.split()
+    train(kind, int(devices), sys.argv[2], 3)
+if len(sys.argv) > 4:
+    train("jit", 1, sys.argv[4], int(sys.argv[5]))
+"""
+
+
+def run_child(code: str, devices: int, *args: object) -> str:
+    """Runs `code` on a CPU that pretends to have so many devices; what it printed."""
+    env = dict(os.environ, XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
+    command = [sys.executable, "-c", code, CONFIG, *map(str, args)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def errors() -> dict[str, dict[str, float]]:
     """The largest relative differences from one device after ten steps, by layout."""
-    import os
-
-    env = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8")
-    config = str(Path(__file__).parent / "tiny_config.py")
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, config], env=env, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_child(CODE, 8).splitlines()[-1])
 
 
 @pytest.mark.parametrize("batch", ["batch 16", "batch 13"])
@@ -74,9 +124,23 @@ def test_ten_steps_are_those_of_one_device(errors, layout, batch):
     assert found["loss"] < 1e-6, found  # summed in float32
 
 
+@pytest.mark.parametrize("legs", [LEGS, pytest.param(MORE_LEGS, marks=pytest.mark.slow)])
+def test_a_checkpoint_goes_on_over_any_number_of_devices(tmp_path, legs):
+    hopping, straight = tmp_path / "hopping", tmp_path / "straight"
+    steps = 3 * sum(len(leg.split(",")) for _, leg in legs)
+    for devices, leg in legs[:-1]:
+        run_child(RESUME, devices, hopping, leg)
+    devices, leg = legs[-1]
+    run_child(RESUME, devices, hopping, leg, straight, steps)
+    (a, _), (b, _) = (checkpoint.restore_state(path, "last") for path in (straight, hopping))
+    assert int(a["step"]) == int(b["step"]) == steps
+    worst = jax.tree.map(lambda x, y: np.abs(x - y).max() / (np.abs(x).max() or 1), a, b)
+    assert max(jax.tree.leaves(worst)) < 1e-10, worst
+
+
 def test_devices_and_kind_are_checked(refused):
-    config = str(Path(__file__).parent / "tiny_config.py")
-    args = ("jaxnets.train", "--config", config, "--workdir", "/nonexistent/x")
-    assert "config.devices=99: from 1 to" in refused(*args, "--config.devices=99")
-    assert "config.devices=0: from 1 to" in refused(*args, "--config.devices=0")
+    args = ("jaxnets.train", "--config", CONFIG, "--workdir", "/nonexistent/x")
+    for count in (99, 0, -1):
+        message = refused(*args, f"--config.devices={count}")
+        assert f"config.devices={count}: from 1 to" in message
     assert "did you mean 'pmap'" in refused(*args, "--config.parallel=pmapp")

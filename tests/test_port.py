@@ -128,9 +128,9 @@ def test_ports_a_training_run_and_back(command, refused, tmp_path):
     config = default_config()
     config.model.update({"name": TINY.name, **TINY.options})
     (run / "config.json").write_text(to_json(config))
-    state = {"params": params, "stats": stats, "step": 7}
+    state = {"params": params, "stats": stats, "step": np.int32(7)}
     store = Checkpoints(run, keep=1)
-    store.save_last(7, (state, {"steps": 0}), {"epoch": 1})
+    store.save_last(7, (state, {"steps": np.int32(0)}), {"epoch": 1})
     store.close()
 
     out, back = tmp_path / "out.safetensors", tmp_path / "back"
@@ -236,18 +236,8 @@ def truncated(path, weights):
         (changed(bn1__bias=np.zeros(16, "i8")), (), "bn1.bias: of dtype int64"),
         (changed(bn1__bias=np.full(16, 1e5, "f4")), ("--dtype", "float16"), "beyond the range"),
         (changed(module__bn1__bias=np.zeros(16, "f4")), (), "names that differ only in"),
-        (changed(other=np.zeros(16, "f4")), (), "+ other"),
-        (changed(), ("--model", "resnet18"), "- layer1.0.conv1.weight (nearest"),
         (changed(), ("--model", "resnet"), "unknown model"),
         (changed(), ("--model", "se_resnet", "--option", "depth=2"), "unknown option"),
-        (
-            changed(),
-            (
-                *("--model", "se_resnet", "--num-classes", "9"),
-                *("--option", "num_blocks=1,", "--option", "num_channels=16"),
-            ),
-            "~ linear.weight 10x16 vs 9x16",
-        ),
         (changed(), ("--num-classes", "9"), "--model"),
         (changed(), ("--dtype", "float3"), "float32"),
     ],
@@ -259,6 +249,49 @@ def test_bad_input_is_one_line_and_no_output(refused, weights, tmp_path, write, 
     for name in ("out.safetensors", "out"):
         assert message in refused(PORT, path, tmp_path / name, *args)
     assert sorted(os.listdir(tmp_path)) == before
+
+
+TELL = (
+    *("--model", "se_resnet", "--num-classes", "9"),
+    *("--option", "num_blocks=1,", "--option", "num_channels=16"),
+)
+
+
+@pytest.mark.parametrize(
+    ("write", "args", "lines"),
+    [
+        (changed(other=np.zeros(16, "f4")), (), ["+ other"]),
+        (changed(), TELL, ["~ linear.weight 10x16 vs 9x16", "~ linear.bias 10 vs 9"]),
+    ],
+)
+def test_what_does_not_fit_is_listed(command, weights, tmp_path, write, args, lines):
+    path = tmp_path / "source.safetensors"
+    write(path, weights)
+    done = command(PORT, path, tmp_path / "out", *args)
+    first, *details = done.err.splitlines()
+    assert done.code == 2
+    assert first.startswith(f"error: {path}: " if args else "error: no model fits")
+    assert lines[0] in first
+    assert details == lines
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_both_lists_are_whole(command, source, tmp_path):
+    """Every name of either side, once, however many there are."""
+    done = command(PORT, source, tmp_path / "out", "--model", "resnet18")
+    first, *details = done.err.splitlines()
+    wanted = {s.name: s.shape for s in guess.describe(Model("resnet18", 10, {}))}
+    given = {name: value.shape for name, value in load(source).items()}
+    assert len(wanted) > 100
+    listed = {mark: [d[2:].split()[0] for d in details if d[0] == mark] for mark in "-+~"}
+    assert listed["-"] == [name for name in wanted if name not in given]
+    assert listed["+"] == [name for name in given if name not in wanted]
+    assert listed["~"] == [k for k in wanted if k in given and given[k] != wanted[k]]
+    assert sum(map(len, listed.values())) == len(details)
+    assert "- layer1.0.conv1.weight (nearest: residual_layers.0.0.conv1.weight)" in details
+    for mark, kind in (("-", "missing"), ("~", "of another shape"), ("+", "unexpected")):
+        assert f"{len(listed[mark])} {kind} ({mark})" in first
+    assert os.listdir(tmp_path) == [source.name]
 
 
 def test_disagreeing_copies(tmp_path):
@@ -316,7 +349,7 @@ def test_a_full_disk_leaves_the_destination(weights, tmp_path, name):
 
 
 @pytest.mark.parametrize("damage", ["config", "model", "data", "missing"])
-def test_bad_folders(refused, weights, tmp_path, damage):
+def test_bad_folders(command, weights, tmp_path, damage):
     run = tmp_path / "run"
     save(run, weights)
     config = run / "config.json"
@@ -330,7 +363,9 @@ def test_bad_folders(refused, weights, tmp_path, damage):
                 path.write_bytes(path.read_bytes()[:-20])
     else:
         shutil.rmtree(run / "best")
-    refused(PORT, run, tmp_path / "out.safetensors")
+    done = command(PORT, run, tmp_path / "out.safetensors")
+    assert done.code == 2
+    assert (done.err.count("\n") > 100) == (damage == "model")
     assert os.listdir(tmp_path) == ["run"]
 
 

@@ -1,15 +1,18 @@
 """Every command and every figure of the README, run and compared: documents cannot rot."""
 
-import importlib
+import importlib.util
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,6 +24,7 @@ COMMANDS = [
 # What makes a training fit into a test.
 SMALL = {
     "configs/quickstart.py": ["--config.batch_size=400"],
+    "configs/folder.py": ["--config.model.num_channels=16", "--config.batch_size=4"],
     "configs/se_resnet": ["--config.model.num_blocks=1,1", "--config.batch_size=400"],
 }
 ALWAYS = [
@@ -45,6 +49,11 @@ def folder(tmp_path_factory) -> Path:
     """A folder that looks like the repository's root; runs go there."""
     folder = tmp_path_factory.mktemp("root")
     (folder / "configs").symlink_to(ROOT / "configs")
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 40, 40, 3), np.uint8)
+    for i, image in enumerate(pixels):
+        path = folder / "my_images" / ("train", "test")[i % 2] / ("cat", "dog")[i // 2 % 2]
+        path.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path / f"{i}.png")
     return folder
 
 
@@ -56,12 +65,14 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     recipe = next((a for a in args if a.startswith("configs/")), None)
     if recipe is not None and "--print_config" not in args:
         args += next(small for prefix, small in SMALL.items() if recipe.startswith(prefix))
-        quick = recipe.startswith("configs/quickstart")
+        quick = recipe.startswith(("configs/quickstart", "configs/folder"))
         args += ["--config.num_epochs=1"] if quick else ALWAYS
     if module == "jaxnets.parity" and recipe is not None:
         args += ["--steps=3", "--config.batch_size=16"]
+    if module == "jaxnets.bench":
+        args += ["--batch=8", "--dtype=float32", "--repeats=1", "--seconds=.01"]
     monkeypatch.chdir(folder)
-    is_package = module in ("jaxnets.models", "jaxnets.parity", "jaxnets.port")
+    is_package = importlib.util.find_spec(module).submodule_search_locations is not None
     name = f"{module}.__main__" if is_package else module
     code = importlib.import_module(name).main(args)
     assert code in (0, None)
@@ -76,15 +87,28 @@ PYTHON = [c for c in COMMANDS if c.startswith("python -m") and "pytest" not in c
 def test_commands_of_the_readme(command, folder, monkeypatch, capsys):
     if any(word in command for word in ("torch_ref", "parity", ".pt")):
         pytest.importorskip("torch")
-    workdir = re.search(r"--workdir (\S+)", command)
-    if "evaluate" in command and not (folder / workdir[1]).exists():
-        train = f"python -m jaxnets.train --config configs/quickstart.py --workdir {workdir[1]}"
-        run(train, folder, monkeypatch, capsys)
+    if ".train" not in command:  # what reads a run finds one there
+        words = shlex.split(command.partition("--output")[0])
+        for word in words[:4] if ".port" in command else words:
+            if re.fullmatch(r"runs/\w+", word) and not (folder / word).exists():
+                copy_a_run(folder, word, monkeypatch, capsys)
+    if "digits.npy" in command:
+        digits = next(c for c in COMMANDS if c.startswith("python -c"))
+        monkeypatch.chdir(folder)
+        exec(shlex.split(digits)[2], {})
     assert run(command, folder, monkeypatch, capsys)
 
 
+def copy_a_run(folder: Path, workdir: str, monkeypatch, capsys) -> None:
+    if not (folder / "runs/quickstart").exists():
+        train = "python -m jaxnets.train --config configs/quickstart.py --workdir runs/quickstart"
+        run(train, folder, monkeypatch, capsys)
+    if workdir != "runs/quickstart":
+        shutil.copytree(folder / "runs/quickstart", folder / workdir)
+
+
 def test_the_other_commands():
-    others = [c for c in COMMANDS if c not in PYTHON]
+    others = [c for c in COMMANDS if c not in PYTHON and not c.startswith("python -c")]
     assert others == ["make demo", "make test", "python -m pytest parity_tests"]
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     assert "parity_tests" in options["testpaths"]

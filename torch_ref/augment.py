@@ -4,7 +4,7 @@
     images = augment(augment_key(seed, step), images)          # uint8 (n, H, W, 3) in and out
 
 The same seed and step give the same uniform numbers, parameters and images, bit for bit. All
-tensors are on the CPU.
+tensors are on torch's default device, the CPU unless something else is said.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Augment:
     def __call__(self, key: np.ndarray, images: Tensor) -> Tensor:
         """Draw from `key` and apply to uint8 images (n, H, W, 3)."""
         n, height, width, _ = images.shape
-        u = torch.from_numpy(threefry.uniform(key, (n, self.size)))
+        u = torch.as_tensor(threefry.uniform(key, (n, self.size)))
         return self.apply(images, self.draw(u, height, width))
 
 
@@ -88,15 +88,15 @@ def _integers(u: Tensor, count: int | Tensor) -> Tensor:
 
 def _draw_boxes(u: Tensor, options: Options, height: int, width: int, fits, ratio_of_height: bool):
     """The first of ATTEMPTS boxes that `fits`, (n, 4), and whether there is one, (n,)."""
-    area = torch.from_numpy(tables.areas(options.scale))[_integers(u[:, :ATTEMPTS], tables.LEVELS)]
+    area = torch.as_tensor(tables.areas(options.scale))[_integers(u[:, :ATTEMPTS], tables.LEVELS)]
     level = _integers(u[:, ATTEMPTS:-2], tables.LEVELS)
-    wide, tall = (torch.from_numpy(f)[level] for f in tables.aspect_ratios(options.ratio))
+    wide, tall = (torch.as_tensor(f)[level] for f in tables.aspect_ratios(options.ratio))
     if ratio_of_height:
         wide, tall = tall, wide
     # A side is the number of thresholds reached, as in jaxnets: no rounding of roots to differ in.
     heights, widths = (
         (area * factor)[..., None]
-        .ge(torch.from_numpy(tables.side_thresholds(side, height * width)))
+        .ge(torch.as_tensor(tables.side_thresholds(side, height * width)))
         .sum(-1)
         for factor, side in ((tall, height), (wide, width))
     )
@@ -121,8 +121,8 @@ def _draw_rotation(u, options, height, width):
     angles, matrices = tables.rotations(float(options.degrees), height, width)
     level = _integers(u[:, 0], tables.LEVELS)
     return {
-        "angle": torch.from_numpy(angles)[level],
-        "matrix": torch.from_numpy(matrices)[level].long(),
+        "angle": torch.as_tensor(angles)[level],
+        "matrix": torch.as_tensor(matrices)[level].long(),
     }
 
 
@@ -152,7 +152,7 @@ def _draw_erasing(u, options, height, width):
 
 
 def _draw_auto_augment(u, options, height, width):
-    probability = torch.from_numpy(policy_tables(options.policy, 1, 1).probability)
+    probability = torch.as_tensor(policy_tables(options.policy, 1, 1).probability)
     pair = _integers(u[:, 0], PAIRS)
     rows = 4 * pair[:, None] + torch.tensor([0, 2]) + (u[:, 3:] >= 0.5)
     return {"rows": torch.where(u[:, 1:3] <= probability[pair], rows, 4 * PAIRS)}
@@ -186,7 +186,7 @@ def _auto_augment(images, params, options):
     for rows in params["rows"].unbind(1):
         names = np.array([policy.steps[row].name for row in rows.tolist()])
         for name in np.unique(names):
-            chosen = torch.from_numpy(names == name)
+            chosen = torch.as_tensor(names == name)
             out[chosen] = _step(out[chosen], name, rows[chosen], policy)
     return out
 
@@ -205,9 +205,9 @@ def _step(x: Tensor, name: str, rows: Tensor, policy: PolicyTables) -> Tensor:
         case "equalize":
             return image_ops.equalize(x)
         case "brightness" | "posterize" | "solarize" | "invert":
-            return image_ops.lookup(x, torch.from_numpy(policy.lookup)[rows])
+            return image_ops.lookup(x, torch.as_tensor(policy.lookup)[rows])
         case _:
-            return image_ops.affine(x, torch.from_numpy(policy.matrix)[rows].long())
+            return image_ops.affine(x, torch.as_tensor(policy.matrix)[rows].long())
 
 
 _DRAW = {

@@ -11,6 +11,7 @@
 All is plain data: `torch.load(path, weights_only=True)` opens it.
 """
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,9 @@ def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
     content = {"net": task.net.state_dict(), "optimizer": task.optimizer.state_dict(), **rest}
     aside = path.with_name(path.name + ".tmp")
     try:
-        torch.save(content, aside)
+        buffer = io.BytesIO()  # torch.save does not say by itself that a disk is full
+        torch.save(content, buffer)
+        aside.write_bytes(buffer.getbuffer())
         os.replace(aside, path)
     except (OSError, RuntimeError) as e:
         aside.unlink(missing_ok=True)

@@ -1,7 +1,10 @@
 """Pillow's image operations on batches of uint8 tensors (n, H, W, 3): jaxnets.data's twin.
 
-Every image has its own parameters, the batch is their first axis. Tensors are on the CPU.
+Every image has its own parameters, the batch is their first axis. Tensors are on torch's default
+device.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,15 +34,20 @@ def crop(images: Tensor, offset: Tensor, padding: int) -> Tensor:
     return padded[torch.arange(n)[:, None, None], y[:, :, None], x[:, None]]
 
 
-def resized_crop(images: Tensor, box: Tensor) -> Tensor:
-    """The `box`, (n, 4) as (top, left, height, width), resized bilinearly to H x W."""
-    images = _resize_columns(images, box[:, 1], box[:, 3])
-    return _resize_columns(images.transpose(1, 2), box[:, 0], box[:, 2]).transpose(1, 2)
+def resized_crop(images: Tensor, box: Tensor, taps: Sequence[Tensor] | None = None) -> Tensor:
+    """The `box`, (n, 4) as (top, left, height, width), resized bilinearly to H x W.
+
+    `taps` are `resize_taps` of H and W where they are at hand as tensors.
+    """
+    if taps is None:
+        taps = [torch.as_tensor(resize_taps(side)) for side in images.shape[1:3]]
+    images = _resize_columns(images, box[:, 1], box[:, 3], taps[1])
+    return _resize_columns(images.transpose(1, 2), box[:, 0], box[:, 2], taps[0]).transpose(1, 2)
 
 
-def _resize_columns(images: Tensor, start: Tensor, size: Tensor) -> Tensor:
+def _resize_columns(images: Tensor, start: Tensor, size: Tensor, taps: Tensor) -> Tensor:
     n, _, width, _ = images.shape
-    first, a, b = torch.from_numpy(resize_taps(width)).long()[size].unbind(-1)
+    first, a, b = taps.long()[size].unbind(-1)
     left = start[:, None] + first
     right = (left + 1).clamp(max=width - 1)
     image = torch.arange(n)[:, None]
@@ -106,8 +114,12 @@ def blend_float32(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     return (other.float() + product).clamp(0, 255).to(torch.uint8)
 
 
-def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Add `shift`, (n,) in 1/256 turns, to the hue, by way of 8-bit HSV as Pillow has it."""
+def shift_hue(images: Tensor, shift: Tensor, ties: Tensor | None = None) -> Tensor:
+    """Add `shift`, (n,) in 1/256 turns, to the hue, by way of 8-bit HSV as Pillow has it.
+
+    `ties` is `hue_ties` where it is at hand as a tensor.
+    """
+    ties = torch.as_tensor(hue_ties()) if ties is None else ties
     r, g, b = images.long().unbind(-1)
     value = images.amax(-1).long()
     chroma = value - images.amin(-1).long()
@@ -120,7 +132,7 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     )
     unit = 2 * chroma.clamp(min=1)
     hue = 85 * sixths // unit
-    hue = hue - (torch.from_numpy(hue_ties())[hue] & (hue * unit == 85 * sixths)).long()
+    hue = hue - (ties[hue] & (hue * unit == 85 * sixths)).long()
     hue = (hue + shift[:, None, None]) % 256
 
     sector, rest = 6 * hue // 255, 6 * hue % 255
@@ -139,7 +151,7 @@ def autocontrast(images: Tensor) -> Tensor:
     spread = (high - low).clamp(min=1)
     above = images.long() - low
     stretched = 255 * above // spread
-    divisors, starts, downs = map(torch.from_numpy, autocontrast_ties())
+    divisors, starts, downs = map(torch.as_tensor, autocontrast_ties())
     divisor = divisors.long()[spread]
     tie = starts.long()[spread] + low * (divisor + 1) + above * divisor // spread
     is_whole = 255 * above % spread == 0

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch import Tensor
 from jaxnets import console
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
+from jaxnets.errors import UserError
 from jaxnets.run_log import Progress, RunLog, epoch_row
 from jaxnets.runtime import StopSignal
+from jaxnets.time_budget import TimeBudget
 from torch_ref import checkpoint
 from torch_ref.step import Task, Totals, evaluate, train_step
 
@@ -23,11 +25,15 @@ from torch_ref.step import Task, Totals, evaluate, train_step
 def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool = False) -> int:
     """Trains to `config.num_epochs`, from `workdir`/last.pt if there is one.
 
-    Returns 0, or 128 + the signal that stopped it (after saving).
+    Returns 0, also where `config.stop_after_minutes` ended it, or 128 + the signal that stopped it;
+    in both cases after saving.
 
     Raises:
         UserError: the loss or the gradients are no longer finite.
     """
+    if config.on_nan != "stop":
+        raise UserError(f"config.on_nan={config.on_nan}: torch_ref.train only knows stop")
+    budget = TimeBudget(config.stop_after_minutes)
     say = (lambda *_: None) if quiet else functools.partial(print, flush=True)
     step, acc, totals, progress = 0, None, Totals(), Progress()
     last_step = config.num_epochs * task.steps_per_epoch
@@ -41,30 +47,37 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
         return 0
     if step:
         say(f"resuming {workdir} at step {step} of {last_step}")
-    test = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels).long()
+    test = _tensors(data.test_images, data.test_labels)
+    val = None if data.val_images is None else _tensors(data.val_images, data.val_labels)
+    selected_on = "test" if val is None else "val"
     with contextlib.closing(RunLog(workdir, resume_step=step)) as log, StopSignal() as stop:
-        say(console.HEADER)
+        say(console.header(validation=val is not None))
+        ends = functools.partial(_ends, stop, budget)
         for epoch in range(step // task.steps_per_epoch, config.num_epochs):
             before, started = totals.images, time.perf_counter()
-            step, totals, lr = _epoch(config, task, data, step, totals, stop, quiet)
+            step, totals, lr = _epoch(config, task, data, step, totals, ends, quiet)
             seconds = time.perf_counter() - started
             progress = progress._replace(seconds=progress.seconds + seconds)
             complete = step == (epoch + 1) * task.steps_per_epoch
             better = False
             if complete:
+                size = config.eval_batch_size
                 with _evaluated_weights(config, task):
-                    result = evaluate(task, *test, config.eval_batch_size)
+                    on_test = evaluate(task, *test, size)
+                    on_val = None if val is None else evaluate(task, *val, size)
+                result = on_test if on_val is None else on_val
                 row = epoch_row(
                     step=step,
                     epoch=epoch + 1,
                     lr=lr,
                     totals=totals,
-                    result=result,
+                    test=on_test,
+                    val=on_val,
                     seconds=progress.seconds,
                     speed=(totals.images - before) / seconds,
                 )
                 log.write(row)
-                totals, acc = Totals(), 100 * result.accuracy
+                totals, acc = Totals(), 100 * on_test.accuracy
                 better = result.accuracy > progress.best_accuracy
                 if better:
                     progress = progress._replace(best_accuracy=result.accuracy, best_step=step)
@@ -77,40 +90,60 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
                 "class_names": list(data.class_names),
                 "totals": list(totals),
                 "progress": progress._asdict(),
+                "selected_on": selected_on,
             }
             if better:
                 checkpoint.save(best, task, state)
-            due = (epoch + 1) % config.checkpoint.every_epochs == 0
-            if due or stop.received or step == last_step:
+            due = complete and (epoch + 1) % config.checkpoint.every_epochs == 0
+            ended = step < last_step and ends()
+            if due or ended or step == last_step:
                 checkpoint.save(last, task, state)
-            if stop.received and step < last_step:
-                say(f"stopped and saved at step {step}; the same command goes on from there")
-                return 128 + stop.received
-    say(console.closing(config, progress))
+            if ended:
+                say(console.stopped(step, last_step))
+                return 128 + stop.received if stop.received else 0
+    say(console.closing(config, progress, selected_on))
     return 0
 
 
 def _epoch(
-    config: Any, task: Task, data: Dataset, step: int, totals: Totals, stop: StopSignal, quiet: bool
+    config: Any,
+    task: Task,
+    data: Dataset,
+    step: int,
+    totals: Totals,
+    ends: Callable[[], bool],
+    quiet: bool,
 ) -> tuple[int, Totals, float]:
-    """The steps that are left of one epoch; ends early, after a step, once `stop` has a signal.
+    """The steps that are left of one epoch; ends early, after a step, once `ends()`.
 
     Returns the steps done, the epoch's totals as plain numbers, and the last learning rate.
     """
     epoch, first = divmod(step, task.steps_per_epoch)
     order = epoch_order(config.seed, epoch, len(data.train_labels))
+    checked = step
     with console.EpochBar(config, epoch, first, task.steps_per_epoch, quiet) as bar:
         for done in range(first + 1, task.steps_per_epoch + 1):
             lr = task.optimizer.lr
             totals += train_step(task, step, *batch(task, data, order, done - 1))
             step += 1
-            if done == task.steps_per_epoch or done % config.progress.every_steps == 0:
+            ended = ends()
+            every = config.progress.every_steps
+            if ended or done == task.steps_per_epoch or done % every == 0:
                 seen = totals.read()
-                console.check_finite(seen, step)
+                console.check_finite(seen, range(checked, step))
                 bar.update(done, seen)
-            if stop.received:
+                checked = step
+            if ended:
                 break
     return step, totals.read(), lr
+
+
+def _ends(stop: StopSignal, budget: TimeBudget) -> bool:
+    return bool(stop.received) or budget.spent()
+
+
+def _tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(images), torch.from_numpy(labels).long()
 
 
 def batch(task: Task, data: Dataset, order: np.ndarray, index: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jaxnets import cli, console
 from jaxnets import config as configs
-from jaxnets.data import load_dataset
+from jaxnets.data import load
 from jaxnets.errors import UserError
 from jaxnets.run_log import write_aside
 from jaxnets.workdir import CONFIG, check_workdir, claim
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     from torch_ref.loop import train
     from torch_ref.run import build, read_weights
 
-    data = load_dataset(config.data.name, config.data.dir, cache=config.data.cache)
+    data = load(config)
     weights = read_weights(Path(flags["init"])) if flags["init"] else None
     task = build(config, data, weights)
     lock = claim(workdir)

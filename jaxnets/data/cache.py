@@ -11,16 +11,18 @@ import numpy as np
 
 from jaxnets.data.dataset import Dataset, Source
 
-_FORMAT = 1  # raise when the meaning of a cached file changes
+_FORMAT = 2  # raise when the meaning of a cached file changes
 _ARRAYS = Dataset._fields[:4]
+_TEXTS = ("class_names", "notes")
 
 
 def cached(name: str, source: Source, root: Path) -> Dataset:
     """`source.read()`, or what it gave last time, kept under `root` while the files are the same.
 
     The copy is `root`/.jaxnets-cache/`name`.npz, or in the user's cache folder where `root` cannot
-    be written. It counts only if format, file names, sizes and times are those of `source` now and
-    the checksums within it are right; else it is made anew. Without room for it all works, slower.
+    be written. It counts only if format, options, file names, sizes and times are those of `source`
+    now and the checksums within it are right; else it is made anew. Without room for it all works,
+    slower.
     """
     key = _key(name, source)
     folders = _folders(root)
@@ -39,9 +41,10 @@ def cached(name: str, source: Source, root: Path) -> Dataset:
 
 def _key(name: str, source: Source) -> str:
     """What a copy depends on; the change time betrays a file whose modification time was set."""
-    stats = [(path.name, path.stat()) for path in sorted(source.files)]
+    stats = [(os.path.relpath(path, source.path), path.stat()) for path in sorted(source.files)]
     files = [[file, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for file, s in stats]
-    return json.dumps([_FORMAT, name, source.path.name, files])
+    text = json.dumps([_FORMAT, name, source.path.name, source.options, files])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _folders(root: Path) -> tuple[Path, ...]:
@@ -58,9 +61,9 @@ def _load(path: Path, key: str) -> Dataset | None:
         with np.load(path, allow_pickle=False) as file:
             if file["key"].item() != key:
                 return None
-            return Dataset(
-                *(file[name] for name in _ARRAYS), tuple(file["class_names"].tolist()), ""
-            )
+            arrays = {name: file[name] for name in _ARRAYS}
+            texts = {name: tuple(file[name].tolist()) for name in _TEXTS}
+            return Dataset(**arrays, **texts, source="")
     except Exception:  # absent, or damaged in any way: to be made again
         return None
 
@@ -70,7 +73,8 @@ def _save(path: Path, key: str, dataset: Dataset) -> None:
     aside = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.npz")
     try:
         arrays = {name: getattr(dataset, name) for name in _ARRAYS}
-        np.savez(aside, key=key, class_names=np.array(dataset.class_names), **arrays)
+        texts = {name: np.array(getattr(dataset, name), str) for name in _TEXTS}
+        np.savez(aside, key=key, **arrays, **texts)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -10,11 +10,12 @@ from jaxnets.errors import UserError
 
 
 class Dataset(NamedTuple):
-    """Two splits of labelled images in memory.
+    """Two or three splits of labelled images in memory.
 
-    train_images, test_images: uint8 (N, H, W, 3), NHWC, 0..255.
-    train_labels, test_labels: int32 (N,), each an index into `class_names`.
+    train_images, test_images, val_images: uint8 (N, H, W, 3), NHWC, 0..255.
+    train_labels, test_labels, val_labels: int32 (N,), each an index into `class_names`.
     source: what was read, for people, such as 'data/cifar-10-batches-py'.
+    notes: what people should know about the reading of it, a line each.
     """
 
     train_images: np.ndarray
@@ -23,14 +24,21 @@ class Dataset(NamedTuple):
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     source: str
+    val_images: np.ndarray | None = None
+    val_labels: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):
-    """A data set found on disk: `read()` reads it, and `files` change whenever its content does."""
+    """A data set found on disk: `read()` reads it, and `files` change whenever its content does.
+
+    `options` stands for everything else that the result of `read()` depends on.
+    """
 
     path: Path
     files: tuple[Path, ...]
     read: Callable[[], Dataset]
+    options: str = ""
 
 
 def checked_labels(labels: object, count: int, classes: int, where: object) -> np.ndarray:

@@ -1,28 +1,63 @@
 """Data sets by name: found on the disk, else downloaded, and kept in a cache."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from jaxnets.data import cifar, tfds_source
+from jaxnets.data import cifar, folder, tfds_source
 from jaxnets.data.cache import cached
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.digits import load_digits
+from jaxnets.data.split import split_validation
 from jaxnets.errors import UserError, unknown
 
 
+def load(config: Any, *, split: bool = True) -> Dataset:
+    """The data set of `config.data`; notes about the reading of it go to stderr.
+
+    Args:
+      split: take the share `config.data.val_fraction` of train as the validation split.
+
+    Raises:
+      UserError: as `load_dataset` and `split_validation`.
+    """
+    options = config.data
+    dataset = load_dataset(
+        options.name,
+        options.dir,
+        cache=options.cache,
+        image_size=options.image_size,
+        skip_bad=options.skip_bad,
+    )
+    for note in dataset.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if split and options.val_fraction:
+        dataset = split_validation(dataset, options.val_fraction, config.seed)
+    return dataset
+
+
 def load_dataset(
-    name: str, data_dir: str | os.PathLike | None = None, *, cache: bool = True
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    cache: bool = True,
+    image_size: int = 32,
+    skip_bad: bool = False,
 ) -> Dataset:
     """The data set `name`, one of DATASETS, read from the folder `data_dir`.
 
     cifar10 and cifar100 (fine labels) come from the first of these that `data_dir` holds: the
     publisher's unpacked folder, its archive, a folder prepared by TFDS as ArrayRecord. If it holds
-    none they are downloaded into it by TFDS. digits needs no files.
+    none they are downloaded into it by TFDS. digits needs no files. folder reads own images; see
+    `jaxnets.data.folder`.
 
     Args:
       data_dir: default $JAXNETS_DATA, else `data`; or the publisher's folder or archive itself.
       cache: keep an uncompressed copy beside the files, so that the next load takes half a second.
+      image_size: of folder, in pixels.
+      skip_bad: of folder: leave out images that cannot be read.
 
     Raises:
       UserError: an unknown name; files that are missing, unreadable, damaged, hostile or not CIFAR;
@@ -33,10 +68,13 @@ def load_dataset(
       >>> digits.train_images.shape, digits.test_images.dtype
       ((1438, 32, 32, 3), dtype('uint8'))
     """
-    if name not in _LOADERS:
+    if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     root = Path(data_dir or os.environ.get("JAXNETS_DATA") or "data").expanduser()
     try:
+        if name == "folder":
+            source = folder.find(root, image_size, skip_bad=skip_bad)
+            return cached(f"folder-{image_size}", source, root) if cache else source.read()
         return _LOADERS[name](root, cache)
     except OSError as error:
         raise UserError(
@@ -73,4 +111,4 @@ _LOADERS: dict[str, Callable[[Path, bool], Dataset]] = {
     "cifar100": lambda root, cache: _load_cifar(cifar.CIFAR100, root, cache),
     "digits": lambda root, cache: load_digits(),
 }
-DATASETS: tuple[str, ...] = tuple(_LOADERS)
+DATASETS: tuple[str, ...] = (*_LOADERS, "folder")

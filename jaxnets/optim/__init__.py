@@ -7,6 +7,6 @@
 """
 
 from jaxnets.optim.build import Optimizer, make_optimizer
-from jaxnets.optim.transforms import slow_weights
+from jaxnets.optim.transforms import advance, slow_weights
 
-__all__ = ["Optimizer", "make_optimizer", "slow_weights"]
+__all__ = ["Optimizer", "advance", "make_optimizer", "slow_weights"]

@@ -175,6 +175,20 @@ def slow_weights(opt_state: optax.OptState) -> optax.Params:
     return opt_state.slow
 
 
+def advance(opt_state: optax.OptState, steps: int) -> optax.OptState:
+    """The state with its counters `steps` further: schedules go on as if steps had been made."""
+    ours = SgdState | AdamState | LookaheadState
+
+    def move(state):
+        if not isinstance(state, ours):
+            return state
+        if isinstance(state, LookaheadState):
+            state = state._replace(inner=advance(state.inner, steps))
+        return state._replace(count=state.count + steps)
+
+    return jax.tree.map(move, opt_state, is_leaf=lambda s: isinstance(s, ours))
+
+
 def _zeros_like(params: optax.Params) -> optax.Params:
     return jax.tree.map(jnp.zeros_like, params)
 

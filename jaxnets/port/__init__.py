@@ -5,9 +5,10 @@ from pathlib import Path
 
 from flax import nnx
 
+from jaxnets.port.adapters import fitting
 from jaxnets.port.files import SUFFIXES, load, save
 from jaxnets.port.modules import from_torch, to_torch
-from jaxnets.port.names import check_names, from_state_dict, to_state_dict
+from jaxnets.port.names import check_names, from_state_dict, slots, to_state_dict
 
 __all__ = [
     "from_state_dict",
@@ -31,7 +32,8 @@ def load_weights(
             of a run of jaxnets.train, or a folder that jaxnets.port wrote.
         checkpoint: of a workdir: "best", "last" or a step.
 
-    Values are cast to the model's dtypes.
+    Values are cast to the model's dtypes; squeeze-and-excitation of other forms is adapted, see
+    `jaxnets.port.adapters`.
 
     Raises:
         UserError: what is wrong with the file, or which tensors do not fit the model.
@@ -42,7 +44,10 @@ def load_weights(
     if path.is_dir() and path.suffix not in SUFFIXES:
         _load_run(model, path, checkpoint)
     else:
-        from_state_dict(model, load(path))
+        weights = load(path)
+        wanted = {slot.name: slot.shape for slot in slots(model)}
+        plan = fitting({name: value.shape for name, value in weights.items()}, wanted)
+        from_state_dict(model, plan.apply(weights))
     return model
 
 

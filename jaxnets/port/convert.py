@@ -4,22 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import ml_dtypes
-import numpy as np
-
 from jaxnets.errors import UserError, unknown
-from jaxnets.port import folder
-from jaxnets.port.files import SUFFIXES, check_destination, load, save
+from jaxnets.models import model_options
+from jaxnets.port import adapters, folder
+from jaxnets.port.files import SUFFIXES, check_destination, load, read, save
+from jaxnets.port.fit import DTYPES, compare, fit
 from jaxnets.port.guess import Model, describe, guess, num_classes
-from jaxnets.port.names import Slot, StateDict, check_names
+from jaxnets.port.names import StateDict
 from jaxnets.port.verify import Differences, differences
+from jaxnets.workdir import CHECKPOINTS
 
-DTYPES = {
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "float32": np.dtype(np.float32),
-    "float64": np.dtype(np.float64),
-}
+# The files of torch_ref.train, by the checkpoint that each is.
+TORCH_FILES = dict(zip(("last", "best"), CHECKPOINTS["torch_ref.train"], strict=True))
 
 
 class Ported(NamedTuple):
@@ -30,6 +26,8 @@ class Ported(NamedTuple):
     """How the model is known."""
     state_dict: StateDict
     differences: Differences
+    adapted: list[str]
+    """What had another form in the source, a line each."""
 
 
 def port(
@@ -57,7 +55,7 @@ def port(
     Raises:
         UserError: what does not fit, in one line; `dst` is then what it was.
     """
-    src, dst = Path(src), Path(dst)
+    src, dst = workdir_file(Path(src), checkpoint), Path(dst)
     if dtype is not None and dtype not in DTYPES:
         raise unknown("--dtype", dtype, DTYPES)
     check_destination(dst, force)
@@ -67,16 +65,17 @@ def port(
         model = model or folder.read_model(workdir)
         state_dict = folder.load(workdir, checkpoint, model)
     else:
-        state_dict = load(src)
-        told_by = "given" if model else "by names and shapes"
-        model = model or guess(state_dict)
+        state_dict, rest = read(src)
+        told_by, model = recognize(state_dict, rest, model)
+    shapes = {k: v.shape for k, v in state_dict.items()}
     if model.num_classes is None:
-        counted = num_classes({k: v.shape for k, v in state_dict.items()})
-        model = model._replace(num_classes=counted)
+        model = model._replace(num_classes=num_classes(shapes))
     try:
-        state_dict = fit(state_dict, describe(model), dtype)
+        entries = describe(model)
+        plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
+        state_dict = fit(plan.apply(state_dict), entries, dtype)
     except UserError as e:
-        raise UserError(f"{src}: {e}") from e
+        raise UserError(f"{src}: {e}", e.details) from e
     found: list[Differences] = []
 
     def check(aside: Path) -> None:
@@ -85,60 +84,40 @@ def port(
         found.append(differences(model, state_dict, written, written_by_jax=not dst.suffix))
 
     save(dst, state_dict, model=model, force=force, check=check)
-    return Ported(model, told_by, state_dict, found[0])
+    return Ported(model, told_by, state_dict, found[0], plan.notes(shapes))
 
 
-def fit(
-    state_dict: Mapping[str, np.ndarray], entries: list[Slot], dtype: str | None = None
-) -> StateDict:
-    """The state_dict in the model's order, names of one variable being one array.
+def workdir_file(src: Path, checkpoint: str) -> Path:
+    """The file of a checkpoint where `src` is a workdir of torch_ref.train; else `src`."""
+    file = src / TORCH_FILES.get(checkpoint, "")
+    is_twins = checkpoint in TORCH_FILES and not src.suffix and file.is_file()
+    return file if is_twins else src
+
+
+def recognize(
+    state_dict: StateDict, rest: Mapping[str, object], model: Model | None
+) -> tuple[str, Model]:
+    """How the model of a file is known, and the model: given, in its configuration, or guessed.
+
+    Args:
+        rest: what else is in the file.
 
     Raises:
-        UserError: tensors that are missing (-), unexpected (+), of another shape (~) or dtype, or
-            not finite; copies of a shared one that differ.
+        UserError: no model fits; it says what is wrong with the nearest one.
     """
-    check_names({s.name: s.shape for s in entries}, {k: v.shape for k, v in state_dict.items()})
-    made: dict[str, tuple[str, np.ndarray]] = {}
-    for slot in entries:
-        value = state_dict[slot.name]
-        if slot.path not in made:
-            made[slot.path] = slot.name, _checked(slot, value, dtype)
-        first = made[slot.path][0]
-        if not _same(state_dict[first], value):
-            raise UserError(
-                f"{slot.name} and {first} differ, but {len(entries) - len(made)} or more names of "
-                "this model are one shared tensor; name a model with less sharing by --option share"
-            )
-    return {slot.name: made[slot.path][1] for slot in entries}
-
-
-def _checked(slot: Slot, value: np.ndarray, dtype: str | None) -> np.ndarray:
-    counter = slot.name.endswith("num_batches_tracked")
-    allowed = ("int32", "int64") if counter else DTYPES
-    if value.dtype.name not in allowed:
-        raise UserError(f"{slot.name}: of dtype {value.dtype}, not {' or '.join(allowed)}")
-    if counter:
-        return value.astype(np.int64)
-    bad = value.size - int(np.isfinite(value).sum())
-    if bad:
-        raise UserError(f"{slot.name}: {bad} of {value.size} values are NaN or infinite")
-    if dtype is None:
-        return value
-    with np.errstate(over="ignore"):
-        value = value.astype(DTYPES[dtype])
-    if not np.isfinite(value).all():
-        raise UserError(f"{slot.name}: has values beyond the range of {dtype}")
-    return value
-
-
-def compare(written: StateDict, meant: StateDict) -> None:
-    """Raises a UserError if names, shapes, dtypes or any bit differ."""
-    if written.keys() != meant.keys():
-        raise UserError("reading it back gave other names; this is a bug")
-    for name, value in meant.items():
-        if not _same(written[name], value):
-            raise UserError(f"reading it back gave another {name}; is the disk sound?")
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if model is not None:
+        return "given", model
+    try:
+        model = folder.model_in(rest["config"])
+        if model.options.keys() <= model_options(model.name).keys():
+            return "by the configuration in it", model
+    except (UserError, LookupError, TypeError, ValueError):
+        pass  # none, or one of another kind
+    shapes = {k: v.shape for k, v in state_dict.items()}
+    first: UserError | None = None
+    for plan in adapters.plans(shapes):
+        try:
+            return "by names and shapes", guess(plan.apply(state_dict))
+        except UserError as e:
+            first = first or e
+    raise first

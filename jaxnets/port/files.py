@@ -1,11 +1,11 @@
 """Weight files: .pt and .pth (opened without running code), .safetensors, and orbax folders."""
 
+import contextlib
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -13,15 +13,11 @@ import numpy as np
 from jaxnets.errors import UserError
 from jaxnets.port import folder
 from jaxnets.port.guess import Model, guess
-from jaxnets.port.names import StateDict
-
-if TYPE_CHECKING:
-    import torch
+from jaxnets.port.names import WRAPPING, StateDict, clean_names
+from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_file, to_tensors
 
 # Where training scripts put the state_dict inside a larger checkpoint.
 _WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
-# What DataParallel and torch.compile put into names.
-_WRAPPING = {"module", "_orig_mod"}
 # The dtypes of safetensors that weights have.
 _DTYPES = {
     "BF16": ml_dtypes.bfloat16,
@@ -53,30 +49,35 @@ def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
     path = Path(path)
     if path.is_dir() and path.suffix not in SUFFIXES:
         return folder.load(*folder.resolve(path, checkpoint))
+    return read(path).tensors
+
+
+class Content(NamedTuple):
+    """What a weight file holds."""
+
+    tensors: StateDict
+    """Weights by PyTorch's names."""
+    rest: Mapping[str, Any]
+    """What else is in a checkpoint: optimizer, epoch and the like, as torch opens it."""
+
+
+def read(path: Path) -> Content:
+    """All of a .pt, .pth or .safetensors file; errors as in `load`."""
     if path.suffix not in SUFFIXES:
         missing = "not a weight file" if path.exists() else "no such file or folder"
         raise UserError(f"{path}: {missing}; give a workdir, or one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    tensors = _load_safetensors(path) if path.suffix == ".safetensors" else _load_torch(path)
+    if path.suffix == ".safetensors":
+        tensors, rest = _load_safetensors(path), {}
+    else:
+        tensors, rest = _load_torch(path)
     if not tensors:
         raise UserError(f"{path}: no tensors in it")
     stripped = clean_names(tensors)
     if len(stripped) < len(tensors):
-        raise UserError(f"{path}: names that differ only in {' or '.join(sorted(_WRAPPING))}")
-    return stripped
-
-
-def clean_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors by name, without what DataParallel and torch.compile put into names.
-
-    >>> clean_names({"module._orig_mod.layer1.module.0.weight": 1})
-    {'layer1.0.weight': 1}
-    """
-    return {
-        ".".join(part for part in name.split(".") if part not in _WRAPPING): value
-        for name, value in tensors.items()
-    }
+        raise UserError(f"{path}: names that differ only in {' or '.join(sorted(WRAPPING))}")
+    return Content(stripped, rest)
 
 
 def save(
@@ -101,19 +102,46 @@ def save(
     """
     path = Path(path)
     check_destination(path, force)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+
+    def write(aside: Path) -> None:
         if path.suffix == ".safetensors":
             aside.write_bytes(_safetensors(state_dict))
         elif path.suffix:
-            _save_torch(aside, state_dict)
+            require(path)
+            save_file(aside, to_tensors(state_dict))
         else:
             folder.save(aside, state_dict, model or guess(dict(state_dict)))
+
+    place(path, write, check)
+
+
+def place(
+    path: Path, write: Callable[[Path], None], check: Callable[[Path], None] = lambda aside: None
+) -> None:
+    """Writes a file or a folder beside its place, checks it, and renames it.
+
+    Args:
+        write: called with where to write.
+        check: called with what was written; may refuse it by a UserError.
+
+    Raises:
+        UserError: it was refused, or cannot be written.  `path` is then what it was.
+    """
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with writing(path, aside):
+        write(aside)
         check(aside)
         _put(aside, path)
+
+
+@contextlib.contextmanager
+def writing(path: Path, aside: Path) -> Iterator[None]:
+    """What goes wrong meanwhile is a UserError about `path`; in the end `aside` is removed."""
+    try:
+        yield
     except Exception as e:
         if isinstance(e, UserError):
-            raise UserError(str(e).replace(str(aside), str(path))) from e
+            raise UserError(str(e).replace(str(aside), str(path)), e.details) from e
         reason = " ".join(str(e).split())[:200].replace(str(aside), str(path))
         raise UserError(f"{path}: cannot be written ({reason})") from e
     finally:
@@ -161,10 +189,10 @@ def _load_safetensors(path: Path) -> StateDict:
     try:
         return {
             name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            for name, entry in deserialize(path.read_bytes())
+            for name, entry in sorted(deserialize(path.read_bytes()), key=lambda item: item[0])
         }
     except Exception as e:
-        reason = f"dtype {e}" if isinstance(e, KeyError) else _one_line(e)
+        reason = f"dtype {e}" if isinstance(e, KeyError) else one_line(e)
         raise UserError(f"{path}: not a safetensors file of weights, or damaged ({reason})") from e
 
 
@@ -182,75 +210,20 @@ def _safetensors(state_dict: Mapping[str, np.ndarray]) -> bytes:
     return bytes(serialize(specs, metadata={"format": "pt"}))
 
 
-def _torch(path: Path):
-    try:
-        import torch
-    except ImportError as e:
-        raise UserError(f"{path}: needs torch; install it, or use .safetensors") from e
-    return torch
-
-
-def _load_torch(path: Path) -> StateDict:
-    torch = _torch(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        # torch's own words advise to open the file in a way that may run code.
-        code = "holds more than weights: code" if "nsupported" in str(e) else _one_line(e)
-        code = "not of its format" if "weights_only" in code or "eights only" in code else code
-        raise UserError(
-            f"{path}: not a PyTorch weight file, damaged, or not safe to open ({code})"
-        ) from e
+def _load_torch(path: Path) -> tuple[StateDict, Mapping[str, Any]]:
+    content, rest = open_file(path), {}
     if isinstance(content, Mapping):
         for key in _WRAPPERS:
             if isinstance(content.get(key), Mapping):
+                rest = {k: v for k, v in content.items() if k != key}
                 content = content[key]
                 break
+    torch = require(path)
     if not isinstance(content, Mapping) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(
             f"{path}: holds no state_dict, neither bare nor under {', '.join(_WRAPPERS)}"
         )
     try:
-        return {str(name): numpy_of(tensor) for name, tensor in content.items()}
+        return {str(name): numpy_of(tensor) for name, tensor in content.items()}, rest
     except Exception as e:
-        raise UserError(f"{path}: a tensor in it cannot be read ({_one_line(e)})") from e
-
-
-def numpy_of(tensor: "torch.Tensor") -> np.ndarray:
-    """The values of a tensor, bfloat16 too, without a copy if it is in the CPU's memory."""
-    import torch
-
-    tensor = tensor.detach().cpu()
-    if tensor.nbytes > tensor.untyped_storage().nbytes():
-        raise ValueError("its values overlap")  # a few bytes that pretend to be many
-    if tensor.dtype == torch.bfloat16:  # numpy has none of its own
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
-
-
-def to_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, "torch.Tensor"]:
-    """The arrays as torch tensors; names of one array share one tensor, as in a torch module."""
-    import torch
-
-    made: dict[tuple, torch.Tensor] = {}
-    out = {}
-    for name, value in state_dict.items():
-        key = value.ctypes.data, value.shape, value.strides, value.dtype
-        if key not in made:
-            if value.dtype == ml_dtypes.bfloat16:
-                bits = np.array(value).view(np.int16)
-                made[key] = torch.from_numpy(bits).view(torch.bfloat16)
-            else:
-                made[key] = torch.from_numpy(np.array(value, order="C"))
-        out[name] = made[key]
-    return out
-
-
-def _save_torch(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
-    _torch(path).save(to_tensors(state_dict), path)
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
+        raise UserError(f"{path}: a tensor in it cannot be read ({one_line(e)})") from e

@@ -6,7 +6,7 @@ best/0        the checkpoint: params and stats by NNX path, in the dtypes that t
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -16,7 +16,7 @@ from flax import nnx
 from jaxnets import checkpoint as checkpoints
 from jaxnets.errors import UserError
 from jaxnets.port.guess import Model, describe, num_classes
-from jaxnets.port.names import StateDict, check_names
+from jaxnets.port.names import Slot, StateDict, check_names
 from jaxnets.workdir import CONFIG
 
 
@@ -37,7 +37,11 @@ def load(workdir: Path, checkpoint: str, model: Model | None = None) -> StateDic
     with jax.enable_x64(True):  # else float64 comes back as float32
         params, stats = checkpoints.restore_weights(workdir, checkpoint)
         stored = {name: np.asarray(value) for name, value in (params | stats).items()}
-    model = model or read_model(workdir)
+    return by_torch_name(stored, model or read_model(workdir))
+
+
+def by_torch_name(stored: Mapping[str, np.ndarray], model: Model) -> StateDict:
+    """The arrays of a checkpoint, by NNX path, under PyTorch's names and in its layouts."""
     if model.num_classes is None:
         model = model._replace(num_classes=num_classes({k: v.shape for k, v in stored.items()}))
     entries = describe(model)
@@ -58,23 +62,28 @@ def read_model(workdir: Path) -> Model:
     """The model that config.json says."""
     path = workdir / CONFIG
     try:
-        given = dict(json.loads(path.read_text())["model"])
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-        return Model(options.pop("name"), options.pop("num_classes", None), options)
+        return model_in(json.loads(path.read_text()))
     except FileNotFoundError as e:
         raise UserError(f"{workdir}: no {CONFIG} there that says which model it is") from e
     except (OSError, ValueError, LookupError, TypeError) as e:
         raise UserError(f"{path}: no configuration with a model in it, or damaged") from e
 
 
+def model_in(config: Mapping) -> Model:
+    """The model that a configuration, as nested dictionaries, says.
+
+    Raises:
+        LookupError, TypeError, ValueError: it says none.
+    """
+    given = dict(config["model"])
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return Model(options.pop("name"), options.pop("num_classes", None), options)
+
+
 def save(workdir: Path, state_dict: Mapping[str, np.ndarray], model: Model) -> None:
     """Writes a state_dict that fits `model` as a folder."""
     workdir.mkdir()
-    state: dict[str, dict[str, np.ndarray]] = {"params": {}, "stats": {}}
-    for slot in describe(model):
-        kind = "params" if isinstance(slot.variable, nnx.Param) else "stats"
-        value = slot.from_torch(np.asarray(state_dict[slot.name]))
-        state[kind][slot.path] = np.asarray(value, order="C")
+    state = by_path(state_dict, describe(model))
     config = {"name": model.name, "num_classes": model.num_classes, **model.options}
     with jax.enable_x64(True):
         store = checkpoints.Checkpoints(workdir, keep=1)
@@ -83,6 +92,16 @@ def save(workdir: Path, state_dict: Mapping[str, np.ndarray], model: Model) -> N
         store.close()
     shutil.rmtree(workdir / checkpoints.LAST, ignore_errors=True)
     (workdir / CONFIG).write_text(json.dumps({"model": config}, indent=2) + "\n")
+
+
+def by_path(state_dict: StateDict, entries: Sequence[Slot]) -> dict[str, dict[str, np.ndarray]]:
+    """A state_dict as a checkpoint holds it: "params" and "stats" by NNX path."""
+    state: dict[str, dict[str, np.ndarray]] = {"params": {}, "stats": {}}
+    for slot in entries:
+        kind = "params" if isinstance(slot.variable, nnx.Param) else "stats"
+        value = slot.from_torch(np.asarray(state_dict[slot.name]))
+        state[kind][slot.path] = np.asarray(value, order="C")
+    return state
 
 
 def is_ported(workdir: Path) -> bool:

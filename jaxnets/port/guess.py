@@ -69,6 +69,11 @@ def describe(model: Model) -> list[Slot]:
     return found
 
 
+def never_read(model: Model) -> tuple[str, ...]:
+    """How the names of parameters begin that the forward pass never reads."""
+    return tuple(f"{name}." for name in getattr(model.build("float32"), "unused", ()))
+
+
 def num_classes(shapes: Shapes) -> int | None:
     """The number of classes, where the last layer has one of the models' names."""
     return next((shapes[k][0] for k in _LAST if len(shapes.get(k, ())) == 1), None)
@@ -111,7 +116,7 @@ def guess(state_dict: StateDict) -> Model:
     try:
         check_names(nearest[2], shapes)
     except UserError as e:
-        raise UserError(f"no model fits; the nearest is {nearest[1]}: {e}") from e
+        raise UserError(f"no model fits; the nearest is {nearest[1]}: {e}", e.details) from e
     raise AssertionError("a model that fits was passed over")
 
 

@@ -13,8 +13,8 @@ of them, and read only if all of them agree.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +24,9 @@ from jaxnets.errors import UserError
 from jaxnets.models.functional import update
 
 StateDict = dict[str, np.ndarray]
+
+# What DataParallel and torch.compile put into names.
+WRAPPING = {"module", "_orig_mod"}
 
 # For each NNX leaf: PyTorch's leaf, and the axes that turn the NNX array into PyTorch's.
 _LEAVES: dict[type, dict[str, tuple[str, tuple[int, ...] | None]]] = {
@@ -86,6 +89,12 @@ def _variables(module: nnx.Module, path: tuple[str, ...]) -> Iterator[tuple]:
             yield from _variables(value, (*path, name))
 
 
+def parameters(entries: Sequence[Slot]) -> list[Slot]:
+    """What an optimizer sees: every parameter once, a shared one under its first name."""
+    first = {s.path: s for s in reversed(entries) if isinstance(s.variable, nnx.Param)}
+    return [slot for slot in entries if first.get(slot.path) is slot]
+
+
 def to_state_dict(model: nnx.Module) -> StateDict:
     """The model's parameters and statistics under PyTorch's names and in its layouts."""
     out = {}
@@ -103,7 +112,7 @@ def from_state_dict(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> 
     Values are cast to the model's dtypes.
 
     Raises:
-        UserError: names missing (-), unexpected (+) or of another shape (~), or copies of a shared
+        UserError: names or shapes that do not fit (see `check_names`), or copies of a shared
             parameter that differ.  The model is then untouched.
     """
     entries = slots(model)
@@ -125,23 +134,39 @@ def from_state_dict(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> 
     update(model, {path: jnp.asarray(v, dtypes[path]) for path, v in values.items()})
 
 
+def clean_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors by name, without what DataParallel and torch.compile put into names.
+
+    >>> clean_names({"module._orig_mod.layer1.module.0.weight": 1})
+    {'layer1.0.weight': 1}
+    """
+    return {
+        ".".join(part for part in name.split(".") if part not in WRAPPING): value
+        for name, value in tensors.items()
+    }
+
+
 def check_names(
     expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raises a UserError that lists what is missing (-), unexpected (+) and misshapen (~)."""
+    """Raises a UserError unless names and shapes agree.
+
+    Its details list all that is missing (-), misshapen (~ given vs expected) and unexpected (+).
+    """
     unexpected = [k for k in given if k not in expected]
-    lines = []
-    for name in expected:
+    missing, misshapen = [], []
+    for name, shape in expected.items():
         if name not in given:
             near = difflib.get_close_matches(name, unexpected, n=1)
-            lines.append(f"- {name}" + (f" (nearest: {near[0]})" if near else ""))
-        elif tuple(given[name]) != tuple(expected[name]):
-            lines.append(f"~ {name} {_shape(given[name])} vs {_shape(expected[name])}")
-    lines += [f"+ {name}" for name in unexpected]
+            missing.append(f"- {name}" + (f" (nearest: {near[0]})" if near else ""))
+        elif tuple(given[name]) != tuple(shape):
+            misshapen.append(f"~ {name} {_shape(given[name])} vs {_shape(shape)}")
+    lines = [*missing, *misshapen, *(f"+ {name}" for name in unexpected)]
     if lines:
-        shown = "; ".join(lines[:12]) + (f"; and {len(lines) - 12} more" if len(lines) > 12 else "")
         raise UserError(
-            f"the tensors do not fit the model (- missing, + unexpected, ~ shape): {shown}"
+            f"the tensors do not fit the model: {len(missing)} missing (-), {len(misshapen)} of "
+            f"another shape (~), {len(unexpected)} unexpected (+), of {len(expected)}: {lines[0]}",
+            lines,
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.errors import UserError
-from jaxnets.report.figure import STYLE, save
+from jaxnets.report.figure import LIGHT, Theme, label, to_png, write
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
@@ -33,6 +33,12 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     return flat.reshape(num_classes, num_classes)
 
 
+def normalise_rows(matrix: np.ndarray) -> np.ndarray:
+    """Fractions (K, K) of the true class: rows sum to 1; an absent class is a row of zeros."""
+    matrix = np.asarray(matrix)
+    return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+
+
 def plot_confusion(
     matrix: np.ndarray,
     class_names: Sequence[str],
@@ -49,8 +55,23 @@ def plot_confusion(
     Args:
         normalise: per cent of the true class instead of images; an absent class is a row of zeros.
     """
-    from matplotlib import rc_context
-    from matplotlib.colors import PowerNorm
+
+    def draw(theme: Theme):
+        return confusion_figure(matrix, class_names, theme, normalise=normalise, title=title)
+
+    return write(path, to_png(draw))
+
+
+def confusion_figure(
+    matrix: np.ndarray,
+    class_names: Sequence[str],
+    theme: Theme = LIGHT,
+    *,
+    normalise: bool = False,
+    title: str = "Confusion matrix",
+):
+    """The matplotlib figure of `plot_confusion`."""
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.figure import Figure
 
     matrix = np.asarray(matrix)
@@ -61,31 +82,42 @@ def plot_confusion(
     title += f": {np.trace(matrix):,} of {total:,} right ({np.trace(matrix) / max(total, 1):.2%})"
     values, unit = matrix, "images"
     if normalise:
-        values = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        unit = "% of the true class"
+        values, unit = 100 * normalise_rows(matrix), "% of the true class"
+    names = [label(name) for name in class_names]
     few = k <= 20
-    side = max(5.5, 0.62 * k) if few else 0.145 * k
+    side = max(4.2, 0.5 * k) if few else 0.145 * k
     font = 10 if few else 6.5
-    with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(side + 2.4, side + 1.4), layout="constrained")
-        axes = figure.subplots()
-        top = max(values.max(initial=0), 1)
-        image = axes.imshow(values, cmap="Blues", norm=PowerNorm(0.4, 0, top))
-        figure.colorbar(image, ax=axes, label=unit, shrink=0.8, pad=0.02)
-        axes.set(xlabel="predicted class", ylabel="true class", title=title)
-        axes.set_xticks(range(k), class_names, rotation=45 if few else 90, fontsize=font)
-        if few:
-            for label in axes.get_xticklabels():
-                label.set(ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(k), class_names, fontsize=font)
-        axes.set_xticks(np.arange(1, k) - 0.5, minor=True)
-        axes.set_yticks(np.arange(1, k) - 0.5, minor=True)
-        axes.grid(which="minor", color="white" if few else "#eeeeee", linewidth=1 if few else 0.3)
-        axes.tick_params(which="both", length=0)
-        axes.spines[:].set_visible(False)
-        if few:
-            for i, j in np.argwhere(values > 0):
-                text = f"{values[i, j]:.1f}" if normalise else f"{values[i, j]:,}"
-                colour = "white" if values[i, j] > 0.3 * top else "black"
-                axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
-        return save(figure, path)
+    room = max(map(len, names)) * font / 130
+    bar = 0 if few else 1.4
+    figure = Figure(
+        figsize=(side + room + 0.6 + bar, side + (0.75 if few else 1) * room + 0.9),
+        layout="constrained",
+    )
+    axes = figure.subplots()
+    top = max(values.max(initial=0), 1)
+    colours = LinearSegmentedColormap.from_list("cells", theme.shades)
+    image = axes.imshow(values, cmap=colours, norm=PowerNorm(0.4, 0, top))
+    if not few:
+        figure.colorbar(image, ax=axes, label=unit, shrink=0.8, pad=0.02).outline.set_visible(False)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.suptitle(title, fontsize=12, x=0.02, ha="left")
+    axes.set_xticks(range(k), names, rotation=45 if few else 90, fontsize=font)
+    if few:
+        for text in axes.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(k), names, fontsize=font)
+    axes.tick_params(length=0)
+    axes.grid(False)
+    between = np.arange(1, k) - 0.5
+    line = (
+        {"color": theme.paper, "linewidth": 1} if few else {"color": theme.grid, "linewidth": 0.3}
+    )
+    axes.hlines(between, -0.5, k - 0.5, **line)
+    axes.vlines(between, -0.5, k - 0.5, **line)
+    axes.spines[:].set_visible(False)
+    if few:
+        for i, j in np.argwhere(values > 0):
+            text = f"{values[i, j]:.1f}" if normalise else f"{values[i, j]:,}"
+            colour = theme.on_shades[int(values[i, j] > 0.3 * top)]
+            axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
+    return figure

@@ -4,13 +4,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
-from jaxnets.report.figure import COLOURS, GREY, STYLE, save
+from jaxnets.report.figure import LIGHT, Theme, label, to_png, write
 from jaxnets.run_log import read_rows
 
 Record = Mapping[str, float]
+Runs = Mapping[str, Sequence[Record]]
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
@@ -41,112 +42,163 @@ def series(records: Sequence[Record], key: str) -> tuple[list[float], list[float
     return epochs, [values[epoch] for epoch in epochs]
 
 
-class _Panel(NamedTuple):
+class Panel(NamedTuple):
+    """One pair of axes: its keys of metrics.jsonl, and what they are times `scale`."""
+
     title: str
     unit: str
     keys: tuple[str, ...]
     scale: float = 1.0
 
 
-_PANELS = (
-    _Panel("Loss", "loss (nats)", ("train/loss", "eval/loss")),
-    _Panel("Accuracy", "accuracy (%)", ("train/accuracy", "eval/accuracy"), 100.0),
-    _Panel("Learning rate", "learning rate", ("lr",)),
+LOSS = Panel("Loss", "loss (nats)", ("train/loss", "val/loss", "eval/loss"))
+ACCURACY = Panel(
+    "Accuracy", "accuracy (%)", ("train/accuracy", "val/accuracy", "eval/accuracy"), 100.0
 )
+LEARNING_RATE = Panel("Learning rate", "learning rate", ("lr",))
+PANELS = (LOSS, ACCURACY, LEARNING_RATE)
 
 
-def plot_curves(
-    runs: Mapping[str, Sequence[Record]], path: str | os.PathLike, *, title: str | None = None
-) -> Path:
+def drawable(runs: Runs, panels: Sequence[Panel] = PANELS) -> list[Panel]:
+    """Those panels that some run has something for."""
+    return [p for p in panels if any(series(r, k)[0] for r in runs.values() for k in p.keys)]
+
+
+def plot_curves(runs: Runs, path: str | os.PathLike, *, title: str | None = None) -> Path:
     """Draws loss, accuracy and learning rate against the epoch, and returns `path`.
 
     Args:
         runs: the rows (`read_metrics`) of each run by its name; several are laid over one another,
-            each in its colour, training dashed and evaluation solid.
+            each in its colour, training dashed and test solid.
         path: of the PNG.
         title: above the figure; the name of the run if there is one and this is left out.
 
     Raises:
         UserError: no run has anything to draw.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    panels = [p for p in _PANELS if any(series(r, k)[0] for r in runs.values() for k in p.keys)]
+    panels = drawable(runs)
     if not panels:
         raise UserError(f"no loss, accuracy or learning rate to draw in: {', '.join(runs)}")
-    entries = _legend(runs)
+    title = title or (next(iter(runs)) if len(runs) == 1 else None)
+    return write(path, to_png(lambda theme: curves_figure(runs, panels, theme, title=title)))
+
+
+def curves_figure(
+    runs: Runs, panels: Sequence[Panel], theme: Theme = LIGHT, *, title: str | None = None
+):
+    """The matplotlib figure of `plot_curves`: the panels side by side over one legend."""
+    from matplotlib.figure import Figure
+
+    entries = _legend(runs, panels, theme)
     columns = max(1, 58 * len(panels) // (10 + max(map(len, entries), default=0)))
     height = 4.4 + 0.24 * math.ceil(len(entries) / columns)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * len(panels), height), layout="constrained")
-        figure.suptitle(title or (next(iter(runs)) if len(runs) == 1 else None))
-        for axes, panel in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            _draw(axes, panel, runs)
+    figure = Figure(figsize=(5.2 * len(panels), height), layout="constrained")
+    figure.suptitle(title)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axes, panel, runs, theme)
+    if entries:
         figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns)
-        return save(figure, path)
+    return figure
 
 
-def _draw(axes, panel: _Panel, runs: Mapping[str, Sequence[Record]]) -> None:
+def curves_data(runs: Runs, panels: Sequence[Panel]) -> dict[str, Any]:
+    """What the panels show, for JSON: {run: {key: {"epochs": [...], "values": [...]}}}.
+
+    A value that is not finite, which JSON cannot say, is None.
+    """
+
+    def lists(records: Sequence[Record], key: str) -> dict[str, list]:
+        epochs, values = series(records, key)
+        return {"epochs": epochs, "values": [v if math.isfinite(v) else None for v in values]}
+
+    keys = [key for panel in panels for key in panel.keys]
+    return {
+        name: {key: lists(records, key) for key in keys if series(records, key)[0]}
+        for name, records in runs.items()
+    }
+
+
+def best(records: Sequence[Record]) -> tuple[float, float, str] | None:
+    """Epoch, accuracy (0..1) and key of the best epoch: on "val/" where it is logged."""
+    for key in ("val/accuracy", "eval/accuracy"):
+        epochs, values = series(records, key)
+        if values:
+            i = max(range(len(values)), key=values.__getitem__)
+            return epochs[i], values[i], key
+    return None
+
+
+def _draw(axes, panel: Panel, runs: Runs, theme: Theme) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
     drawn: list[float] = []
-    for (_, records), colour in zip(runs.items(), _colours(len(runs)), strict=True):
+    for (_, records), colour in zip(runs.items(), _colours(len(runs), theme), strict=True):
         for key in panel.keys:
             epochs, values = series(records, key)
             marker = {"marker": "o", "markersize": 3.5} if len(epochs) <= 30 else {}
             values = [value * panel.scale for value in values]
-            axes.plot(epochs, values, **_line(key, colour, len(runs)), **marker)
+            axes.plot(epochs, values, **_line(key, colour, len(runs), theme), **marker)
             drawn += values
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     positive = [value for value in drawn if 0 < value < math.inf]
-    if panel.title == "Loss" and positive and max(positive) > 10 * min(positive):
+    if panel is LOSS and positive and max(positive) > 10 * min(positive):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _line(key: str, colour, num_runs: int) -> dict:
+_SPLITS = {"train/": "training", "val/": "validation", "eval/": "test"}
+
+
+def _line(key: str, colour, num_runs: int, theme: Theme) -> dict:
     """How the line of a key is drawn; a single run has colours to spare for its splits."""
     if key.startswith("train/"):
-        dashed = {"linestyle": (0, (4, 1.5)), "linewidth": 1.3, "zorder": 2}
-        return dashed | {"color": COLOURS[1] if num_runs == 1 else colour}
+        own = {"linestyle": (0, (4, 1.5)), "linewidth": 1.3, "zorder": 2}
+        return own | {"color": theme.colours[1] if num_runs == 1 else colour}
+    if key.startswith("val/"):
+        own = {"linestyle": (0, (1, 1)), "linewidth": 1.8, "zorder": 2.5}
+        return own | {"color": theme.colours[2] if num_runs == 1 else colour}
     return {
         "linewidth": 2.0,
         "zorder": 3,
-        "color": GREY if (key, num_runs) == ("lr", 1) else colour,
+        "color": theme.grey if (key, num_runs) == ("lr", 1) else colour,
     }
 
 
-def _legend(runs: Mapping[str, Sequence[Record]]) -> dict[str, object]:
-    """Labels and what they stand for: the two splits, and of several runs each one's colour."""
+def _legend(runs: Runs, panels: Sequence[Panel], theme: Theme) -> dict[str, object]:
+    """Labels and what they stand for: the splits, and of several runs each one's colour."""
     from matplotlib.lines import Line2D
 
-    best = _best(*runs.values()) if len(runs) == 1 else ""
-    splits = {"train/": "training", "eval/": f"evaluation{best}"}
-    colour = COLOURS[0] if len(runs) == 1 else GREY
-    seen = {key for records in runs.values() for row in records for key in row}
-    entries = {
-        label: Line2D([], [], **_line(split, colour, len(runs)))
-        for split, label in splits.items()
-        if any(key.startswith(split) for key in seen)
-    }
+    keys = {key for panel in panels for key in panel.keys}
+    seen = keys & {key for records in runs.values() for row in records for key in row}
+    colour = theme.colours[0] if len(runs) == 1 else theme.grey
+    entries = {}
+    for split, text in _SPLITS.items():
+        if any(key.startswith(split) for key in seen):
+            one = len(runs) == 1 and ACCURACY in panels
+            marked = _best(*runs.values(), split=split) if one else ""
+            entries[text + marked] = Line2D([], [], **_line(split, colour, len(runs), theme))
     if len(runs) > 1:
-        for (name, records), own in zip(runs.items(), _colours(len(runs)), strict=True):
-            entries[name + _best(records)] = Line2D([], [], color=own, linewidth=4)
+        for (name, records), own in zip(runs.items(), _colours(len(runs), theme), strict=True):
+            text = label(name, 40) + (_best(records) if ACCURACY in panels else "")
+            entries[text] = Line2D([], [], color=own, linewidth=4)
     return entries
 
 
-def _best(records: Sequence[Record]) -> str:
-    epochs, values = series(records, "eval/accuracy")
-    if not values:
+def _best(records: Sequence[Record], split: str = "") -> str:
+    """Says which epoch is best, where `split` is the one that it was found on."""
+    found = best(records)
+    if found is None or not found[2].startswith(split):
         return ""
-    best = max(range(len(values)), key=values.__getitem__)
-    return f" (best {values[best]:.2%} at epoch {epochs[best]:g})"
+    return f" (best {found[1]:.2%} at epoch {found[0]:g})"
 
 
-def _colours(n: int) -> Sequence:
+def _colours(n: int, theme: Theme) -> Sequence:
     from matplotlib import colormaps
 
-    if n <= len(COLOURS):
-        return COLOURS[:n]
+    if n <= len(theme.colours):
+        return theme.colours[:n]
     return [colormaps["viridis"](0.92 * i / (n - 1)) for i in range(n)]

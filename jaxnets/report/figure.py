@@ -1,8 +1,12 @@
 """One look for all figures, and files that are whole or absent."""
 
 import contextlib
+import io
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
 
@@ -24,8 +28,70 @@ STYLE = {
 }
 
 
+class Theme(NamedTuple):
+    """The colours of a figure; a colour means the same on light and on dark paper."""
+
+    paper: str
+    ink: str
+    grey: str
+    grid: str
+    colours: tuple[str, ...]
+    shades: tuple[str, ...]
+    """Of a matrix, from an empty cell to the fullest, to blend between."""
+    on_shades: tuple[str, str]
+    """Of the text on cells nearer the empty one, and on those nearer the fullest."""
+
+    def style(self) -> dict[str, Any]:
+        """matplotlib's rc parameters: STYLE in these colours."""
+        return STYLE | {
+            "figure.facecolor": self.paper,
+            "axes.facecolor": self.paper,
+            "text.color": self.ink,
+            "axes.labelcolor": self.ink,
+            "axes.edgecolor": self.ink,
+            "xtick.color": self.ink,
+            "ytick.color": self.ink,
+            "grid.color": self.grid,
+            "text.parse_math": False,  # a class may be called a$b$c
+        }
+
+
+# The shades are ColorBrewer's Blues.
+LIGHT = Theme(
+    "#ffffff", "#1c1e21", GREY, "#e4e4e4", COLOURS,
+    ("#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c",
+     "#08306b"),
+    ("#000000", "#ffffff"),
+)  # fmt: skip
+DARK = Theme(
+    "#1b1d21", "#e4e6ea", "#a3a8b0", "#34383f",
+    ("#56B4E9", "#F2894B", "#35C79B", "#E39AC4", "#F0C541", "#9DB2FF"),
+    ("#202328", "#233544", "#274a63", "#2c6085", "#3a7dab", "#5a9fce", "#8cc4ea", "#c8e4f8"),
+    ("#f0f2f5", "#101214"),
+)  # fmt: skip
+
+
+def to_png(draw: Callable[[Theme], Any], theme: Theme = LIGHT, dpi: int = 130) -> bytes:
+    """The PNG of the matplotlib figure that `draw(theme)` makes."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context(theme.style()), warnings.catch_warnings():
+        # Names in a script that the font lacks are drawn as boxes; no need to say so each time.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        draw(theme).savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
 def save(figure, path: str | os.PathLike, dpi: int = 130) -> Path:
-    """Writes a matplotlib figure as PNG: beside `path` first, then renamed.
+    """Writes a matplotlib figure as PNG by `write`; with `to_png` the figure has a theme too."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return write(path, buffer.getvalue())
+
+
+def write(path: str | os.PathLike, content: bytes) -> Path:
+    """Writes a file: beside `path` first, then renamed.
 
     Makes the folder.  Raises a UserError where it may not write; an older file then stands.
     """
@@ -33,7 +99,7 @@ def save(figure, path: str | os.PathLike, dpi: int = 130) -> Path:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(aside, format="png", dpi=dpi)
+        aside.write_bytes(content)
         aside.replace(path)
     except OSError as e:
         raise UserError(f"{path}: cannot be written ({e.strerror}); choose another folder") from e
@@ -41,3 +107,14 @@ def save(figure, path: str | os.PathLike, dpi: int = 130) -> Path:
         with contextlib.suppress(OSError):
             aside.unlink()
     return path
+
+
+def label(name: object, most: int = 24) -> str:
+    """A name as a figure can show it: one line, printable, at most `most` characters.
+
+    >>> label("a name that is far too long for an axis")
+    'a name that is far too …'
+    """
+    text = str(name).encode("utf-8", "replace").decode()
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= most else text[: most - 1] + "…"

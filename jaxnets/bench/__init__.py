@@ -1,0 +1,1 @@
+"""How fast the networks train, evaluate and answer, here and now, beside their PyTorch twins."""

@@ -1,0 +1,78 @@
+"""The result on a terminal."""
+
+from typing import Any
+
+from jaxnets.bench.case import Effort
+from jaxnets.tables import show, table_of
+
+# The load of the last minute, for each core, from which on others disturb the measurements.
+BUSY = 0.5
+
+
+def show_result(machine: dict[str, Any] | None, rows: list[dict[str, Any]], effort: Effort) -> None:
+    """Machine and rows."""
+    measured = [row for row in rows if "error" not in row]
+    if not measured:
+        return
+    print(f"\n{machine_line(machine)}\nmedian of n={effort.repeats}, +- the quartiles' distance\n")
+    if machine["platform"] == "cpu" and machine["load"][0] > BUSY * machine["cores"]:
+        print(f"others are at work here (load {machine['load'][0]:.1f}): not to be relied on\n")
+    table = table_of(
+        "recipe", "batch>", "dtype", "train/s>", "+->", "eval/s>", "ms an image>", "compile s>",
+        "1st step s>", "peak MB>", "of product>", fold="recipe",
+    )  # fmt: skip
+    for row in measured:
+        table.add_row(
+            row["config"],
+            str(row["batch"]),
+            row["dtype"],
+            f"{row['train_images_per_second']:,.1f}",
+            f"{row['train_spread']:,.1f}",
+            f"{row['eval_images_per_second']:,.1f}",
+            f"{row['latency_ms']:.2f}",
+            f"{row['compile_seconds']:.1f}",
+            f"{row['first_step_seconds']:.2f}",
+            f"{row['peak_memory_bytes'] / 1e6:,.0f}",
+            f"{row['share_of_product']:.1%}",
+        )
+    show(table)
+    if "speedup" in measured[0]:
+        _show_against(measured)
+    print(f"peak MB: {measured[0]['peak_memory_is']}")
+
+
+def _show_against(rows: list[dict[str, Any]]) -> None:
+    table = table_of(
+        "against torch", "batch>", "dtype", "eager/s>", "+->", "best/s>", "best", "speedup>",
+        "quartiles", "eval x>", "latency x>", fold="against torch",
+    )  # fmt: skip
+    for row in rows:
+        low, high = row["speedup_quartiles"]
+        table.add_row(
+            row["config"],
+            str(row["batch"]),
+            row["dtype"],
+            f"{row['torch_eager_images_per_second']:,.1f}",
+            f"{row['torch_eager_spread']:,.1f}",
+            f"{row['torch_best_images_per_second']:,.1f}",
+            row["torch_best"],
+            f"{row['speedup']:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{row['eval_speedup']:.2f}",
+            f"{row['latency_speedup']:.2f}",
+        )
+    print()
+    show(table)
+    for row in rows:
+        for variant, note in row["torch_notes"].items():
+            print(f"{row['config']}, batch {row['batch']}, torch {variant}: {note}")
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """Device, versions and what is in force."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    flag = "in force" if machine["cpu_flag"]["in_force"] else "not in force"
+    line = f"{machine['device']} ({machine['platform']}), {machine['cores']} cores; {versions}"
+    if machine["platform"] == "cpu":
+        return f"{line}; CPU flag {flag}"
+    return f"{line}; TF32 {'allowed' if machine['tf32'] else 'not allowed'} on both sides"

@@ -1,0 +1,143 @@
+"""One checkpoint: a folder that orbax writes, with checksums over its files.
+
+It holds `state`, a pytree of arrays, `meta`, JSON, and SHA256SUMS over both.  It is written aside
+and renamed: a kill at any moment leaves a whole one or none.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnets import checksums
+from jaxnets.errors import UserError
+
+
+class Damaged(UserError):
+    """A checkpoint that is not as it was written; others may be."""
+
+
+def read(path: Path, like: Any) -> tuple[Any, dict]:
+    """State and metadata as they were stored; `like`: None, or numpy arrays in their structure."""
+    import orbax.checkpoint as ocp
+
+    checked = _check(path)
+    # Without `like`, what was saved on more devices than there are here goes to the first of them.
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    state = ocp.args.StandardRestore(like, fallback_sharding=here)
+    try:
+        with _checkpointer() as orbax:
+            args = ocp.args.Composite(state=state, meta=ocp.args.JsonRestore())
+            restored = orbax.restore(path.absolute(), args=args)
+            meta = dict(restored.meta)
+    except Exception as e:
+        # All its files are as they were written: then it does not fit what is asked for.
+        error = UserError if checked else Damaged
+        raise error(f"{path}: the checkpoint cannot be read ({_reason(e)})") from e
+    if meta.pop("checksums", False) and not checked:
+        raise Damaged(f"{path}: the checkpoint is damaged ({checksums.SUMS} is missing)")
+    return restored.state, meta
+
+
+def _check(path: Path) -> bool:
+    """Whether a checkpoint's files are as they were written; False: it has no checksums."""
+    if not (path / checksums.SUMS).exists():
+        return False
+    try:
+        fault = checksums.fault(path)
+    except PermissionError as e:
+        raise UserError(f"{e.filename}: cannot be read ({e.strerror})") from e
+    except OSError as e:
+        fault = f"{e.filename}: {e.strerror}"
+    if fault:
+        raise Damaged(f"{path}: the checkpoint is damaged ({fault})")
+    return True
+
+
+def write(path: Path, state: Any, meta: dict) -> None:
+    """Writes a checkpoint, in the place of the one at `path` if there is one.
+
+    Raises:
+        UserError: it cannot be written; nothing of it is left.
+    """
+    import orbax.checkpoint as ocp
+
+    aside, old = (path.with_name(path.name + suffix) for suffix in (".new", ".old"))
+    state = jax.device_get(state)  # host arrays do not depend on the devices of this run
+    try:
+        _check_space(path.parent, sum(x.nbytes for x in jax.tree.leaves(state)))
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        with _checkpointer() as orbax, _no_stray_tracebacks():
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                meta=ocp.args.JsonSave({**meta, "checksums": True}),
+            )
+            orbax.save(aside.absolute(), args=args)
+        checksums.write(aside)
+        if path.exists():
+            path.rename(old)
+        aside.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except Exception as e:
+        for left in path.parent.glob(f"{aside.name}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        raise UserError(
+            f"{path}: the checkpoint cannot be written ({_reason(e)}); those before it are kept"
+        ) from e
+
+
+def _check_space(folder: Path, size: int) -> None:
+    """Raises an OSError if the folder is gone (orbax would make it anew) or the disk is full."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {size:,} bytes to write, {free:,} are free"
+        )
+
+
+@contextlib.contextmanager
+def _no_stray_tracebacks() -> Iterator[None]:
+    """When one of orbax's writers fails, the others report to an event loop that is gone."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    except Exception:
+        time.sleep(0.5)  # until all have
+        raise
+    finally:
+        sys.unraisablehook = hook
+
+
+def _checkpointer():
+    import orbax.checkpoint as ocp
+
+    # Orbax reports each save, sharding advice, and errors that it raises as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    alone = {}
+    if jax.process_count() > 1:  # each process reads for itself, and only the first one writes
+        me = jax.process_index()
+        alone = {"primary_host": me, "active_processes": {me}, "barrier_sync_key_prefix": f"{me}"}
+    options = ocp.options.MultiprocessingOptions(**alone)
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options)
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says is wrong, or the first line of what orbax says, cut to fit a line."""
+    code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

@@ -1,0 +1,115 @@
+"""Own images as a data set: files in DIR/train/CLASS/ and DIR/test/CLASS/.
+
+The folders' names, sorted, are the class names. Both splits must have the same classes, at least
+two, each with at least one image in either split: a class that is never tested, or never trained,
+is a mistake more often than a wish. Folders within a class folder are read too. Files that are no
+images, or lie beside the class folders, are left out and counted in a note.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnets.data.dataset import Dataset, Source
+from jaxnets.data.images import describe_bad, find_files, is_image_name, read_images
+from jaxnets.errors import UserError
+
+SPLITS = ("train", "test")
+_NAMED = 5  # classes that a message names
+
+
+class _Split(NamedTuple):
+    folder: Path
+    classes: dict[str, list[Path]]
+    """The images of each class, sorted."""
+    strays: int
+    """Files that are left out."""
+
+
+def find(root: Path, size: int, *, skip_bad: bool = False) -> Source:
+    """The images below `root`, to be read as uint8 (N, size, size, 3) by `images.read_images`.
+
+    Args:
+        skip_bad: leave out images that cannot be read, and say so in a note.
+
+    Raises:
+        UserError: folders that are missing or empty, fewer than two classes, or classes that only
+            one split has. Reading raises it for images that cannot be read; without `skip_bad`.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; {_WANTED}")
+    train, test = (_scan(root, name) for name in SPLITS)
+    for split, other in ((train, test), (test, train)):
+        if lacking := sorted(split.classes.keys() - other.classes.keys()):
+            raise UserError(
+                f"{other.folder}: lacks the class(es) {_names(lacking)} of {split.folder}; both "
+                "need the same class folders"
+            )
+    if len(train.classes) < 2:
+        raise UserError(
+            f"{train.folder}: has {len(train.classes)} class folder(s), but needs two; {_WANTED}"
+        )
+    splits = (train, test)
+    for split in splits:
+        if empty := [name for name, paths in split.classes.items() if not paths]:
+            raise UserError(
+                f"{split.folder}: no images in the class folder(s) {_names(empty)}; add some, or "
+                "remove the class from train and test"
+            )
+    files = tuple(path for s in splits for paths in s.classes.values() for path in paths)
+    options = json.dumps([size, skip_bad, [split.strays for split in splits]])
+    return Source(root, files, functools.partial(_read, root, splits, size, skip_bad), options)
+
+
+_WANTED = "name a folder that has train/CLASS/ and test/CLASS/ in it by --config.data.dir"
+
+
+def _scan(root: Path, name: str) -> _Split:
+    folder = root / name
+    if not folder.is_dir():
+        raise UserError(f"{root}: no folder {name} in it; {_WANTED}")
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = {path.name: find_files(path) for path in sorted(entries) if path.is_dir()}
+    classes = {name: [p for p in paths if is_image_name(p.name)] for name, paths in files.items()}
+    beside = len(entries) - len(files)
+    strays = beside + sum(len(files[name]) - len(classes[name]) for name in files)
+    return _Split(folder, classes, strays)
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _read(root: Path, splits: tuple[_Split, _Split], size: int, skip_bad: bool) -> Dataset:
+    names = tuple(splits[0].classes)
+    arrays, bad, resized, total = [], {}, 0, 0
+    for split in splits:
+        label_of = {path: label for label, name in enumerate(names) for path in split.classes[name]}
+        result = read_images(label_of, size, skip_bad=True)
+        labels = np.array([label_of[path] for path in result.kept], np.int32)
+        arrays += [result.images, labels]
+        bad |= result.bad
+        resized += result.resized
+        total += len(label_of)
+        gone = [names[i] for i in range(len(names)) if i not in labels]
+        if skip_bad and gone:
+            raise UserError(
+                f"{split.folder}: no image of the class(es) {_names(gone)} can be read; mend them"
+            )
+    if bad and not skip_bad:
+        raise UserError(
+            f"{describe_bad(bad, total)}; mend or remove them, or leave them out by "
+            "--config.data.skip_bad=True (jaxnets.data: --skip-bad)"
+        )
+    strays = sum(split.strays for split in splits)
+    notes = {
+        f"left out: {describe_bad(bad, total)}": len(bad),
+        f"stray files left out (no images, or beside the class folders): {strays:,}": strays,
+        f"{resized:,} of {total - len(bad):,} images were not {size}x{size}: their central "
+        "squares were resized": resized,
+    }
+    return Dataset(*arrays, names, str(root), notes=tuple(n for n, count in notes.items() if count))

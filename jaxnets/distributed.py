@@ -1,0 +1,277 @@
+"""Many processes that train as one, on one machine or on many; the first of them speaks and writes.
+
+Every process runs the same command and takes the same steps.  Here is how they start, agree and
+end: what one process is told to do (a signal), or fails at, all do.  A run of one process pays
+nothing for it.
+"""
+
+import contextlib
+import functools
+import itertools
+import os
+import re
+import sys
+import time
+import traceback
+import zlib
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from jaxnets import cli, rendezvous
+from jaxnets import config as configs
+from jaxnets.errors import UserError
+from jaxnets.runtime import StopSignal
+from jaxnets.time_budget import TimeBudget
+
+FLAGS = (
+    configs.Flag("distributed", "", "train in several processes together", bool, False),
+    configs.Flag("coordinator", "HOST:PORT", "of process 0 (default: the cluster's)"),
+    configs.Flag("num-processes", "N", "how many there are (default: the cluster's)", int),
+    configs.Flag("process-id", "I", "which one this is, from 0 (default: the cluster's)", int),
+)
+
+# In errors that jax raises when another process is gone; sometimes its runtime aborts instead.
+_PEER_LOST = re.compile("Gloo|NCCL|UNAVAILABLE|[Cc]oordination|[Hh]eartbeat|Connection reset")
+# Keys that hosts may see differently without training on something else.
+_OWN_KEYS = ("data.dir", "data.cache")
+_exchanges = itertools.count()
+
+
+def check_flags(flags: dict[str, Any], config: Any) -> None:
+    """Raises a UserError for flags that do not go together."""
+    coordinator, count, me = (flags[f.name] for f in FLAGS[1:])
+    if not flags["distributed"]:
+        for flag in FLAGS[1:]:
+            if flags[flag.name] is not None:
+                raise UserError(f"--{flag.name}: only with --distributed")
+        return
+    if config.parallel != "jit":
+        raise UserError(f"--distributed: not with config.parallel={config.parallel}; use jit")
+    if config.devices is not None:
+        raise UserError(
+            f"--distributed: config.devices={config.devices} must be left out (None); every "
+            "process uses all devices that it sees"
+        )
+    for flag in FLAGS[2:]:
+        if flags[flag.name] is not None and coordinator is None:
+            raise UserError(f"--{flag.name}: only with --coordinator HOST:PORT")
+    if coordinator is not None:
+        port = re.fullmatch(r"\S+:(\d{1,5})", coordinator)
+        if not port or not 1 <= int(port[1]) <= 65535:
+            raise UserError(f"--coordinator {coordinator}: HOST:PORT, e.g. 10.0.0.1:12345")
+    if count is not None and count < 1:
+        raise UserError(f"--num-processes {count}: at least 1")
+    if me is not None and (me < 0 or (count is not None and me >= count)):
+        last = "" if count is None else f" to {count - 1}, one less than --num-processes"
+        raise UserError(f"--process-id {me}: from 0{last}")
+
+
+@contextlib.contextmanager
+def processes(flags: dict[str, Any], config: Any) -> Iterator[None]:
+    """Joins the processes of a command with FLAGS, and leaves them together at the end.
+
+    Where --coordinator and the others are not given, jax finds them: SLURM, Kubernetes (with the
+    package `kubernetes`), Open MPI, cloud TPUs.  Use it before the first array.
+
+    An error that all processes raise is raised; after one of this process alone, or the loss of
+    another process, the process is ended here, since jax would wait for the others for minutes.
+
+    Raises:
+        UserError: flags that are wrong, or a port that is in use.
+    """
+    check_flags(flags, config)
+    if not flags["distributed"]:
+        yield
+        return
+    rendezvous.connect(flags["coordinator"], flags["num-processes"], flags["process-id"])
+    import jax
+
+    try:
+        check_same("the configuration", _shared_keys(config))
+        # Connects the devices while all are here: jax gives the last process half a minute.
+        _largest(0)
+        yield
+    except BaseException as error:
+        if not _all_failed(error):
+            _end(error)
+        jax.distributed.shutdown()
+        raise
+    jax.distributed.shutdown()
+
+
+def is_main() -> bool:
+    """Whether this process is the one that prints and writes."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What fails within it in one process fails in all, with the same message.
+
+    Raises:
+        UserError: of the lowest process that failed; this process's own error if it did.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        yield
+        return
+    own = None
+    try:
+        yield
+    except Exception as e:
+        own = e
+    errors = _exchange("" if own is None else str(own) or type(own).__name__)
+    if own is not None:
+        raise own
+    for process, error in enumerate(errors):
+        if error:
+            raise UserError(f"process {process}: {error}")
+
+
+def check_same(what: str, value: Any) -> None:
+    """Raises a UserError in all processes unless `value`, a text or a tree of arrays, is the same.
+
+    Replicated arrays that differ would train on silently, each process its own network.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    crc = 0
+    for leaf in jax.tree.leaves(value):
+        crc = zlib.crc32(
+            leaf.encode() if isinstance(leaf, str) else np.asarray(leaf).tobytes(), crc
+        )
+    found = _exchange(str(crc))
+    for process, other in enumerate(found):
+        if other != found[0]:
+            raise UserError(
+                f"{what} of process {process} is not that of process 0: give all of them the same "
+                "command, data and, on a file system that all of them see, --workdir"
+            )
+
+
+def agreed_stop(stop: StopSignal) -> Any:
+    """A signal to one process as one to all; all must ask for `received` equally often."""
+    import jax
+
+    return stop if jax.process_count() == 1 else _AgreedStop(stop)
+
+
+def agreed_budget(minutes: float | None) -> TimeBudget:
+    """A TimeBudget that is spent in all processes once it is in one; all must ask equally often."""
+    import jax
+
+    one = minutes is None or jax.process_count() == 1
+    return TimeBudget(minutes) if one else _AgreedBudget(minutes)
+
+
+class _AgreedStop:
+    def __init__(self, stop: StopSignal):
+        self._stop, self._agreed = stop, 0
+
+    @property
+    def received(self) -> int | None:
+        self._agreed = self._agreed or _largest(self._stop.received or 0)
+        return self._agreed or None
+
+
+class _AgreedBudget(TimeBudget):
+    def spent(self, ahead: float = 0.0) -> bool:
+        return bool(_largest(super().spent(ahead)))
+
+
+def _largest(value: int) -> int:
+    """The largest of all processes' values; waits for the steps before."""
+    import jax
+
+    devices, largest = _all_devices()
+    mine = np.full(jax.local_device_count(), value, np.int32)
+    return int(largest(jax.make_array_from_process_local_data(devices, mine)))
+
+
+@functools.cache
+def _all_devices() -> tuple[Any, Any]:
+    """A sharding of one element for each device, and the largest of such elements."""
+    import jax
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    mesh = jax.make_mesh((jax.device_count(),), ("all",), devices=jax.devices())
+    largest = jax.jit(jax.numpy.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return NamedSharding(mesh, PartitionSpec("all")), largest
+
+
+def _all_failed(error: BaseException) -> bool:
+    """Whether all processes fail now, so that they can leave together."""
+    if _peer_lost(error):
+        return False
+    try:
+        _client().wait_at_barrier("jaxnets/failed", 5000)
+    except Exception:
+        return False
+    return True
+
+
+def _end(error: BaseException) -> NoReturn:
+    """Ends this process as its command would, but without waiting for the others."""
+    if _peer_lost(error):
+        sys.stdout.flush()
+        if is_main():  # the others lose their coordinator with it: let them speak first
+            time.sleep(2)
+        rendezvous.say_last_words()
+
+    def again(_: Any) -> NoReturn:
+        raise error
+
+    try:
+        cli.run(again)
+    except SystemExit as e:
+        code = e.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _peer_lost(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that another process is gone."""
+    if error is None:
+        return False
+    from_jax = isinstance(error, RuntimeError | ValueError)
+    return bool(from_jax and _PEER_LOST.search(str(error))) or _peer_lost(error.__cause__)
+
+
+def _client() -> Any:
+    # The key-value store has no public name; orbax and others use this one.
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _exchange(text: str) -> list[str]:
+    """Every process's text; waits for all of them, however long they take."""
+    import jax
+
+    key, client = f"jaxnets/{next(_exchanges)}/", _client()
+    client.key_value_set(f"{key}{jax.process_index()}", f"={text}")
+    return [_wait_for(client, f"{key}{i}")[1:] for i in range(jax.process_count())]
+
+
+def _wait_for(client: Any, key: str) -> str:
+    while True:
+        try:
+            return client.blocking_key_value_get(key, 2000)
+        except RuntimeError as e:  # in pieces, so that Ctrl-C is heard
+            if "DEADLINE_EXCEEDED" not in str(e):
+                raise
+
+
+def _shared_keys(config: Any) -> str:
+    keys = configs.flatten(config.to_dict())
+    return str(sorted((k, str(v)) for k, v in keys.items() if k not in _OWN_KEYS))

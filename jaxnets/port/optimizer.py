@@ -1,0 +1,244 @@
+"""Optimizer states between optax and torch.optim: pure functions on numpy arrays.
+
+    jaxnets.optim                        torch_ref.optim
+    SgdState.momentum_buffer[path]  <->  state[i]["momentum_buffer"]
+    AdamState.exp_avg[path]         <->  state[i]["exp_avg"]
+    AdamState.exp_avg_sq[path]      <->  state[i]["exp_avg_sq"]
+    SgdState.count, AdamState.count <->  count, state[i]["step"] of Adam, the scheduler's position
+    LookaheadState.slow[path]       <->  slow[i]
+    LookaheadState.count            <->  count, of Lookahead
+
+i counts the parameters in the order of the state_dict, a shared one once; path is NNX's of the same
+parameter, and arrays are transposed as it is.  A parameter that the forward pass never reads has no
+state in PyTorch, and one in JAX that changes nothing: `settled` leaves it out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+
+from jaxnets.errors import UserError
+from jaxnets.optim.transforms import AdamState, LookaheadState, SgdState
+from jaxnets.port.names import Slot, StateDict, check_names, clean_names
+
+MOMENTUM, ADAM = ("momentum_buffer",), ("exp_avg", "exp_avg_sq")
+_WHOSE = {(): "empty", MOMENTUM: "SGD's (momentum_buffer)", ADAM: "Adam's (exp_avg, exp_avg_sq)"}
+
+
+class OptimizerState(NamedTuple):
+    """What an optimizer remembers, by PyTorch's names and in its layouts."""
+
+    count: int
+    """Finished steps."""
+    moments: dict[str, StateDict]
+    """momentum_buffer; or exp_avg and exp_avg_sq; or nothing."""
+    slow: StateDict | None
+    """Lookahead's slow weights."""
+
+
+def wanted(optim: Any, schedule: Any) -> tuple[str, ...]:
+    """The moments that the optimizer of a configuration keeps."""
+    if optim.name != "sgd":
+        return ADAM
+    cycles = schedule.name == "one_cycle" and schedule.cycle_momentum
+    return MOMENTUM if optim.momentum or cycles else ()
+
+
+def from_jax(tree: Mapping[str, Any], params: Sequence[Slot]) -> OptimizerState:
+    """The state that a checkpoint of jaxnets.train holds, as nested dictionaries.
+
+    Args:
+        params: of the model, as `jaxnets.port.names.parameters` lists them.
+
+    Raises:
+        UserError: not the state of an optimizer here, or of another model.
+    """
+    try:
+        counts, slow = set(), None
+        if "slow" in tree:
+            counts.add(int(tree["count"]))
+            slow, tree = tree["slow"], tree["inner"]
+        core = tree[-1]  # of clipping, coupled decay, the optimizer proper
+        counts.add(int(core["count"]))
+        moments = {k: dict(v) for k, v in core.items() if k != "count" and v}
+        (count,) = counts
+    except (LookupError, TypeError, ValueError) as e:
+        raise UserError("its optimizer state is not that of an optimizer of jaxnets") from e
+
+    def named(values: Mapping[str, Any], what: str) -> StateDict:
+        shapes = {k: np.shape(v) for k, v in values.items()}
+        _check({s.path: s.variable.get_value().shape for s in params}, shapes, what)
+        return {s.name: s.to_torch(np.asarray(values[s.path])) for s in params}
+
+    moments = {name: named(values, name) for name, values in moments.items()}
+    return OptimizerState(count, moments, None if slow is None else named(slow, "slow"))
+
+
+def to_jax(state: OptimizerState, params: Sequence[Slot], weights: StateDict) -> optax.OptState:
+    """The state as jaxnets.train keeps it; missing moments are zeros like the weights."""
+
+    def by_path(values: StateDict) -> dict[str, np.ndarray]:
+        out = {}
+        for slot in params:
+            value = values.get(slot.name, np.zeros_like(weights[slot.name]))
+            out[slot.path] = np.asarray(slot.from_torch(value), order="C")
+        return out
+
+    count = np.int32(state.count)
+    moments = {name: by_path(values) for name, values in state.moments.items()}
+    core = AdamState(count, **moments) if "exp_avg" in moments else None
+    core = core or SgdState(count, moments.get("momentum_buffer", ()))
+    chain = (optax.EmptyState(), optax.EmptyState(), core)
+    return chain if state.slow is None else LookaheadState(count, by_path(state.slow), chain)
+
+
+def from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None) -> OptimizerState:
+    """The state in a checkpoint of torch_ref, or in the state_dict of an optimizer of torch.optim.
+
+    Args:
+        tree: with numpy arrays in the place of tensors.
+        names: of the parameters, in the order of the state_dict.
+        count: finished steps, where the file says so.
+
+    Raises:
+        UserError: not the state of SGD, Adam or AdamW, or of another model.
+    """
+    try:
+        return _from_torch(tree, names, count)
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as e:
+        raise UserError(
+            "its optimizer cannot be told: the state_dict of one of torch.optim is needed, all "
+            "parameters in one group"
+        ) from e
+
+
+def _from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None) -> OptimizerState:
+    counts, slow = {count} - {None}, None
+    if "scheduler" in tree:  # torch_ref.optim.Optimizer
+        counts.add(int(tree["count"]))
+        tree = tree["optimizer"]
+    if "slow" in tree:  # torch_ref.optim.Lookahead
+        counts.add(int(tree["count"]))
+        slow, tree = tree["slow"], tree["optimizer"]
+    (group,) = tree["param_groups"]
+    indices = list(group["params"])
+    names = list(clean_names(dict.fromkeys(group.get("param_names", names))))
+    for what, size in (("parameters", len(indices)), ("slow weights", len(slow or names))):
+        if size != len(names):
+            raise UserError(f"its optimizer has {size} {what}, the model {len(names)} parameters")
+    moments: dict[str, StateDict] = {}
+    for index, name in zip(indices, names, strict=True):
+        for kind, value in tree["state"].get(index, {}).items():
+            if kind == "step":
+                counts.add(int(value))
+            elif kind not in (*MOMENTUM, *ADAM):
+                raise UserError(f"its optimizer keeps {kind!r}: none here (sgd, adam, adamw) does")
+            elif value is not None:
+                moments.setdefault(kind, {})[name] = np.asarray(value)
+    if not counts:
+        raise UserError("its optimizer does not say how many steps it has made: give --step")
+    if len(counts) > 1:
+        said = ", ".join(map(str, sorted(counts)))
+        raise UserError(f"its optimizer is at steps {said} at once: one counter is needed")
+    slow = None if slow is None else dict(zip(names, map(np.asarray, slow), strict=True))
+    return OptimizerState(counts.pop(), moments, slow)
+
+
+def to_torch(
+    state: OptimizerState, params: Sequence[Slot], fresh: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The state_dict of torch_ref.optim.Optimizer, with numpy arrays in the place of tensors.
+
+    Args:
+        fresh: one of the same configuration, of any parameter, its scheduler at this position.
+    """
+    names = [slot.name for slot in params]
+    inner = fresh["optimizer"] if state.slow is None else fresh["optimizer"]["optimizer"]
+    states = {}
+    for i, name in enumerate(names):
+        moments = {kind: values[name] for kind, values in state.moments.items() if name in values}
+        step = {"step": np.float32(state.count)} if "exp_avg" in moments else {}
+        if moments:
+            states[i] = step | moments
+    group = {**inner["param_groups"][0], "params": list(range(len(names)))}
+    inner = {"state": states, "param_groups": [group]}
+    if state.slow is not None:
+        slow = [state.slow[name] for name in names]
+        inner = {"optimizer": inner, "slow": slow, "count": state.count}
+    return {"optimizer": inner, "scheduler": fresh["scheduler"], "count": state.count}
+
+
+def settled(
+    state: OptimizerState, optim: Any, schedule: Any, weights: StateDict, skip: Sequence[str]
+) -> OptimizerState:
+    """The state without what is of no consequence, so that it does not depend on the framework.
+
+    No moments before the first step, and none of parameters that are never read, whose slow weights
+    are the weights.
+
+    Args:
+        optim, schedule: of the configuration.
+        skip: names of the parameters that are never read.
+    """
+    moments, slow = state.moments, state.slow
+    if state.count == 0:
+        moments = {kind: {} for kind in wanted(optim, schedule)}
+    moments = {
+        kind: {name: value for name, value in values.items() if name not in skip}
+        for kind, values in moments.items()
+    }
+    if slow is not None:
+        slow = {name: weights[name] if name in skip else value for name, value in slow.items()}
+    return OptimizerState(state.count, moments, slow)
+
+
+def check(
+    state: OptimizerState,
+    config: Any,
+    weights: StateDict,
+    params: Sequence[Slot],
+    skip: Sequence[str],
+) -> None:
+    """Raises a UserError unless a settled state is one of this configuration's optimizer and model.
+
+    Every array must have the shape and dtype of its weight, and finite values.
+    """
+    if not 0 <= state.count < 2**31:
+        raise UserError(f"its optimizer is at step {state.count}: from 0 to 2147483647 is possible")
+    kinds = wanted(config.optim, config.schedule)
+    if set(state.moments) != set(kinds):
+        found = _WHOSE.get(tuple(sorted(state.moments)), ", ".join(state.moments))
+        raise UserError(
+            f"its optimizer state is {found}, but its configuration, config.optim.name="
+            f"{config.optim.name}, makes it {_WHOSE[kinds]}"
+        )
+    enabled = bool(config.optim.lookahead.enabled)
+    if enabled != (state.slow is not None):
+        raise UserError(
+            f"it has {'no ' if enabled else ''}slow weights of Lookahead, but "
+            f"config.optim.lookahead.enabled={enabled}"
+        )
+    every = {s.name: s.shape for s in params}
+    kept = {k: v for k, v in every.items() if k not in skip} if state.count else {}
+    stores = [(kind, values, kept) for kind, values in state.moments.items()]
+    if state.slow is not None:
+        stores.append(("slow", state.slow, every))
+    for kind, values, shapes in stores:
+        _check(shapes, {name: value.shape for name, value in values.items()}, kind)
+        for name, value in values.items():
+            if value.dtype != weights[name].dtype:
+                raise UserError(f"{kind} of {name}: {value.dtype}, not {weights[name].dtype}")
+            bad = value.size - int(np.isfinite(value).sum())
+            if bad:
+                raise UserError(
+                    f"{kind} of {name}: {bad} of {value.size} values are NaN or infinite"
+                )
+
+
+def _check(expected: Mapping[str, tuple], given: Mapping[str, tuple], what: str) -> None:
+    try:
+        check_names(expected, given)
+    except UserError as e:
+        raise UserError(f"{what} of its optimizer: {e}", e.details) from e

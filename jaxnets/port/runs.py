@@ -1,0 +1,257 @@
+"""Whole training runs, weights and all that training goes on from, of either framework.
+
+A run of jaxnets.train is its workdir; one of torch_ref.train is last.pt in its workdir.  A .pt file
+of others is one too where its "optimizer" is the state_dict of an optimizer of torch.optim.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnets import checkpoint as checkpoints
+from jaxnets import config as configs
+from jaxnets.errors import UserError
+from jaxnets.port import adapters, files, folder, optimizer
+from jaxnets.port.fit import fit
+from jaxnets.port.guess import Model, describe, never_read, num_classes
+from jaxnets.port.names import Slot, StateDict, parameters
+from jaxnets.port.optimizer import OptimizerState
+from jaxnets.port.tensors import one_line, to_numpy
+from jaxnets.run_log import METRICS, Progress, read_rows
+from jaxnets.train_step import Totals
+from jaxnets.workdir import read_config
+
+_TRAINED_IN = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
+
+
+class TrainingRun(NamedTuple):
+    """All that training goes on from."""
+
+    model: Model
+    config: Any
+    """The configuration, a ConfigDict."""
+    weights: StateDict
+    optimizer: OptimizerState
+    totals: tuple[float, ...]
+    """Sums of the epoch that it is in, the fields of `Totals`."""
+    rest: dict[str, Any]
+    """Plain data: epoch, class_names, progress, acc, and what else a trainer noted."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.optimizer.count
+
+    @property
+    def entries(self) -> list[Slot]:
+        """The slots of the model."""
+        return describe(self.model)
+
+
+class Source(NamedTuple):
+    """A run as it was read."""
+
+    run: TrainingRun
+    told_by: str
+    """How the configuration is known."""
+    adapted: list[str]
+    log: Path
+    """Its metrics.jsonl, which need not exist."""
+
+
+def read(
+    src: Path, checkpoint: str = "last", *, config: Any = None, step: int | None = None
+) -> Source:
+    """The run in a workdir, in one of its checkpoints, or in a .pt file.
+
+    Args:
+        checkpoint: of a workdir: "last", "best" or a step.
+        config: the configuration of a file that holds none.
+        step: optimizer steps done, where the file does not say it.
+
+    Raises:
+        UserError: there is none, or it is not one of its configuration.
+    """
+    try:
+        if src.is_dir():
+            if config is not None or step is not None:
+                raise UserError("--config and --step are for files of others: a run has its own")
+            return _read_workdir(*folder.resolve(src, checkpoint))
+        return _read_file(src, config, step)
+    except UserError as e:
+        known = str(e).startswith(str(src))
+        raise e if known else UserError(f"{src}: {e}", e.details) from e
+
+
+def _read_workdir(workdir: Path, checkpoint: str) -> Source:
+    config = read_config(workdir)
+    with jax.enable_x64(True):  # else float64 comes back as float32
+        state, totals, meta = checkpoints.restore_run(workdir, checkpoint)
+        state, totals = jax.tree.map(np.asarray, (state, totals))
+    if "opt_state" not in state or not set(Totals._fields) <= totals.keys():
+        raise UserError("holds weights only; port it without --with-optimizer")
+    model = _model(config, state["params"] | state["stats"])
+    entries = describe(model)
+    weights = fit(folder.by_torch_name(state["params"] | state["stats"], model), entries)
+    found = optimizer.from_jax(state["opt_state"], parameters(entries))
+    if int(state["step"]) != found.count:
+        raise UserError(f"its step {int(state['step'])} is not the optimizer's {found.count}")
+    sums = tuple(float(totals[name]) for name in Totals._fields)
+    # jaxnets.train keeps them in float32; those of torch_ref.train went along, see `write_workdir`.
+    exact = meta.pop("totals", None)
+    if exact is not None and in_float32(_numbers(exact)) == sums:
+        sums = _numbers(exact)
+    meta.pop("config", None)
+    run = _settle(TrainingRun(model, config, weights, found, sums, meta), entries)
+    return Source(run, f"by {workdir / folder.CONFIG}", [], workdir / METRICS)
+
+
+def _read_file(path: Path, config: Any, step: int | None) -> Source:
+    if path.suffix == ".safetensors":
+        raise UserError("a .safetensors file holds weights only: give a run's workdir or a .pt")
+    tensors, content = files.read(path)
+    content = dict(content)
+    state = content.pop("optimizer", None)
+    if not isinstance(state, Mapping):
+        raise UserError("holds no optimizer; port its weights without --with-optimizer")
+    own = _own_config(content)
+    if own is None and config is None:
+        raise UserError("holds no configuration: name the recipe to go on with by --config")
+    if own is not None and (config is not None or step is not None):
+        raise UserError("holds its own configuration and step: leave out --config and --step")
+    model = _model(own or config, tensors)
+    entries = describe(model)
+    shapes = {name: value.shape for name, value in tensors.items()}
+    plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
+    weights = fit(plan.apply(tensors), entries)
+    # The optimizer's parameters are in the order of the file, and by its names.
+    known = {slot.name for slot in parameters(entries)}
+    names = [old for old, new in zip(tensors, plan.apply(tensors), strict=True) if new in known]
+    try:
+        state = to_numpy(state)
+    except Exception as e:
+        raise UserError(f"its optimizer cannot be read ({one_line(e)})") from e
+    count = content.pop("step", None) if step is None else step
+    found = optimizer.from_torch(state, names, count if isinstance(count, int) else None)
+    moments = {kind: plan.apply(values) for kind, values in found.moments.items()}
+    slow = None if found.slow is None else plan.apply(found.slow)
+    sums = content.pop("totals", None)
+    rest = _plain(content) if own is not None else _noted(content, model)
+    run = TrainingRun(
+        model=model,
+        config=own or config,
+        weights=weights,
+        optimizer=OptimizerState(found.count, moments, slow),
+        totals=(0.0,) * len(Totals._fields) if sums is None else _numbers(sums),
+        rest=rest,
+    )
+    told_by = "by --config" if own is None else "by the configuration in it"
+    return Source(_settle(run, entries), told_by, plan.notes(shapes), path.parent / METRICS)
+
+
+def _own_config(content: dict[str, Any]) -> Any:
+    """The configuration in a checkpoint of torch_ref, which is taken out; else None."""
+    given = content.get("config")
+    if not isinstance(given, Mapping) or not {"model", "optim", "schedule"} <= given.keys():
+        return None
+    try:
+        config = configs.from_json(json.dumps(content.pop("config")))
+        keys = configs.flatten(configs.default_config().to_dict()).keys()
+        missing = sorted(keys - configs.flatten(config.to_dict()).keys())
+        if missing:
+            raise UserError(f"its configuration has no {missing[0]}")
+        configs.validate(config)
+    except UserError:
+        raise
+    except Exception as e:
+        raise UserError(f"its configuration cannot be read ({one_line(e)})") from e
+    return config
+
+
+def _model(config: Any, tensors: Mapping[str, np.ndarray]) -> Model:
+    model = folder.model_in(config.to_dict())
+    if model.num_classes is None:
+        counted = num_classes({name: value.shape for name, value in tensors.items()})
+        model = model._replace(num_classes=counted)
+    return model
+
+
+def _noted(content: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """What a trainer would have noted at the place of others' checkpoint."""
+    acc = content.get("acc")
+    is_number = isinstance(acc, int | float) and math.isfinite(acc)
+    return {
+        "acc": float(acc) if is_number else None,
+        "epoch": 0,  # what others count is not always complete ones
+        "class_names": [str(i) for i in range(model.num_classes)],
+        "progress": Progress()._asdict(),
+    }
+
+
+def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a checkpoint is plain data."""
+    found = {}
+    for key, value in content.items():
+        try:
+            found[key] = json.loads(json.dumps(value))
+        except (TypeError, ValueError, RecursionError):
+            continue
+    return found
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, Sequence) or len(values) != len(Totals._fields):
+        raise UserError("its totals are not the five sums of an epoch")
+    try:
+        return tuple(map(float, values))
+    except (TypeError, ValueError) as e:
+        raise UserError("its totals are not the five sums of an epoch") from e
+
+
+def in_float32(values: Sequence[float]) -> tuple[float, ...]:
+    """Numbers rounded to float32."""
+    return tuple(float(np.float32(value)) for value in values)
+
+
+def _settle(run: TrainingRun, entries: list[Slot]) -> TrainingRun:
+    """The run in the form that does not depend on the framework, checked.
+
+    Raises:
+        UserError: a part of it does not fit its configuration or its model.
+    """
+    try:
+        Progress(**run.rest["progress"])
+        whole = isinstance(run.rest["epoch"], int) and run.rest["class_names"] is not None
+    except (LookupError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError("it does not say its epoch, progress and class_names: no whole run")
+    wanted = _TRAINED_IN.get(run.config.dtype, "float32")
+    for name, value in run.weights.items():
+        if value.dtype.kind != "i" and value.dtype.name != wanted:
+            raise UserError(
+                f"{name}: of dtype {value.dtype}, but config.dtype={run.config.dtype} trains in "
+                f"{wanted}"
+            )
+    params = parameters(entries)
+    begins = never_read(run.model)
+    skip = [slot.name for slot in params if begins and slot.name.startswith(begins)]
+    config = run.config
+    state = optimizer.settled(run.optimizer, config.optim, config.schedule, run.weights, skip)
+    optimizer.check(state, config, run.weights, params, skip)
+    acc = run.rest.get("acc")
+    return run._replace(optimizer=state, rest={**run.rest, "acc": acc})
+
+
+def with_accuracy(run: TrainingRun, log: Path) -> TrainingRun:
+    """The run with its last test accuracy, in per cent, out of its log where it is not noted."""
+    if run.rest["acc"] is not None or not log.exists():
+        return run
+    rows = [r for r in read_rows(log) if r["step"] <= run.step and "eval/accuracy" in r]
+    acc = 100 * rows[-1]["eval/accuracy"] if rows else None
+    return run._replace(rest={**run.rest, "acc": acc})

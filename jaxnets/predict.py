@@ -1,0 +1,180 @@
+"""Classifies images without labels and writes a CSV.
+
+    python -m jaxnets.predict --workdir runs/x --input images/ --output predictions.csv
+    python -m jaxnets.predict --workdir runs/x --input test.pkl --output p.csv --names --topk 3
+    python -m jaxnets.predict --workdir runs/a runs/b --input test.npy --output p.csv --tta flip
+
+The input is a pickle (.pkl) or .npz with `data` and, if it has them, `ids`, an .npy, an image, or a
+folder of images.  Several workdirs are an ensemble: the mean of their probabilities decides.
+
+Columns: ID and Labels, the class; with --topk K also top1, top1_proba ... topK, topK_proba, the
+likeliest first; with --proba also proba_<class> for every class.  Classes are numbers from 0, or
+names with --names.
+"""
+
+import argparse
+import contextlib
+import csv
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxnets import cli
+from jaxnets.errors import UserError
+from jaxnets.workdir import read_config
+
+if TYPE_CHECKING:
+    from jaxnets.ensemble import Member
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    _check_arguments(args)
+    dtypes = {read_config(workdir).dtype for workdir in args.workdir}
+
+    from jaxnets import runtime
+
+    runtime.setup("float64" if "float64" in dtypes else "float32")
+
+    from jaxnets.ensemble import load_members
+    from jaxnets.predict_inputs import read_inputs
+
+    members = load_members(args.workdir, args.checkpoint)
+    classes = _classes(members[0], args.names)
+    header = _header(classes, args.label_column, args.topk, args.proba)
+    inputs = read_inputs(args.input, members[0].image_size, skip_bad=args.skip_bad)
+    for note in [note for member in members for note in member.notes] + inputs.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for member in members:
+        print(f"{member.workdir}, step {member.step}: {member.config.model.name}")
+    probabilities, seconds = _classify(members, inputs.images, args.batch_size, args.tta == "flip")
+    rows = _rows(inputs.ids, probabilities, classes, args.topk, args.proba)
+    _write(args.output, header, rows)
+    count = len(inputs.ids)
+    print(f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)")
+    print(f"wrote {args.output}")
+    return 0
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="jaxnets.predict", description=__doc__)
+    add = parser.add_argument
+    add("--workdir", type=Path, nargs="+", required=True, help="one or more runs of jaxnets.train")
+    add("--input", type=Path, required=True, help="a .pkl, .npy, .npz, image or folder of images")
+    add("--output", type=Path, required=True, metavar="CSV", help="where to write")
+    add("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
+    add("--label-column", default="Labels", metavar="NAME", help="default: Labels")
+    add("--names", action="store_true", help="write classes by name, not by number")
+    add("--proba", action="store_true", help="add the probability of every class")
+    add("--topk", type=int, default=0, metavar="K", help="add the K likeliest classes")
+    add("--tta", choices=("none", "flip"), default="none", help="average with the mirror image")
+    add("--batch-size", type=int, default=500, metavar="N", help="default: 500")
+    add("--skip-bad", action="store_true", help="leave out images that cannot be read")
+    add("--force", action="store_true", help="replace the output if it exists")
+    return parser
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size {args.batch_size}: at least 1")
+    if args.topk < 0:
+        raise UserError(f"--topk {args.topk}: at least 1, or 0 for none")
+    if not args.input.exists():
+        raise UserError(f"--input {args.input}: no such file or folder")
+    output = args.output
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: no folder {output.parent}; make it first")
+    if output.exists():
+        if not output.is_file():
+            raise UserError(f"--output {output}: is there already, and no file")
+        if output.samefile(args.input):
+            raise UserError(f"--output {output}: is the input")
+        if not args.force:
+            raise UserError(f"--output {output}: is there already; --force replaces it")
+    if not os.access(output.parent, os.W_OK):
+        raise UserError(f"--output {output}: no permission to write into {output.parent}")
+
+
+def _classes(member: "Member", names: bool) -> Sequence[str]:
+    """What each class is called in the file."""
+    if not names:
+        return tuple(map(str, range(member.num_classes)))
+    if member.known_classes is None:
+        raise UserError(f"--names: the checkpoint in {member.workdir} names no classes")
+    return member.class_names
+
+
+def _header(classes: Sequence[str], label_column: str, topk: int, proba: bool) -> list[str]:
+    """The columns, as the module's docstring says."""
+    if topk > len(classes):
+        raise UserError(f"--topk {topk}: at most {len(classes)}, the classes there are")
+    header = ["ID", label_column]
+    for rank in range(1, topk + 1):
+        header += [f"top{rank}", f"top{rank}_proba"]
+    if proba:
+        header += [f"proba_{name}" for name in classes]
+    if label_column in header[:1] + header[2:]:
+        raise UserError(f"--label-column {label_column}: another column has that name")
+    return header
+
+
+def _classify(
+    members: Sequence["Member"], images: np.ndarray, batch_size: int, flip: bool
+) -> tuple[np.ndarray, float]:
+    """Probabilities (N, K), and the seconds they took without compiling."""
+    from tqdm import tqdm
+
+    from jaxnets.ensemble import log_probabilities
+
+    batch_size = min(batch_size, len(images))
+    for member in members:
+        member.compile(batch_size)
+    parts, started = [], time.perf_counter()
+    with tqdm(total=len(images), unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            parts.append(np.exp(log_probabilities(members, batch, batch_size, flip=flip)))
+            bar.update(len(batch))
+    return np.concatenate(parts), time.perf_counter() - started
+
+
+def _rows(
+    ids: Iterable[str], probabilities: np.ndarray, classes: Sequence[str], topk: int, proba: bool
+) -> Iterator[list[str]]:
+    # Stable, so that equal probabilities rank as argmax ranks them.
+    ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(topk, 1)]
+    for name, p, order in zip(ids, probabilities, ranked, strict=True):
+        row = [name, classes[order[0]]]
+        for i in order[:topk]:
+            row += [classes[i], f"{p[i]:.6f}"]
+        if proba:
+            row += [f"{value:.6f}" for value in p]
+        yield row
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Writes the CSV beside its place and renames it: it is whole or absent."""
+    path = path.resolve()  # of a link, what it points to is replaced
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # Names of files need not be valid text: they are written as the bytes they are.
+        with open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+        aside.replace(path)
+    except OSError as e:
+        raise UserError(f"--output {path}: cannot be written ({e.strerror})") from e
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,107 @@
+"""Writes a report on one run, or on several beside one another.
+
+    python -m jaxnets.report --workdir runs/x
+    python -m jaxnets.report --workdir runs/x runs/y --output comparison
+
+Learning curves, confusion, scores, mistakes, calibration and augmentation: one page, index.html,
+that needs nothing else and no connection, and each part as PNG and JSON beside it.  Files of an
+earlier report are replaced.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxnets import cli
+from jaxnets.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    parser = cli.Parser(prog="jaxnets.report", description=__doc__)
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="one or more runs of jaxnets.train",
+    )
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|last|STEP", help="default: best"
+    )
+    parser.add_argument("--output", type=Path, help="default: report/ in the first workdir")
+    parser.add_argument("--data-dir", help="where the data lies, if not where training found it")
+    args = parser.parse_args(argv)
+    output = args.output or args.workdir[0] / "report"
+
+    from jaxnets.report.run import check_runs, read_runs
+
+    check_runs(args.workdir, args.checkpoint)
+    check_writable(output)  # before the minutes that an evaluation may take
+    runs = read_runs(args.workdir, args.checkpoint, args.data_dir)
+    for run in runs:
+        print(
+            f"{run.name}, checkpoint {run.checkpoint} (step {run.step}, epoch {run.epoch}), best "
+            f"chosen on {run.selected_on}: accuracy {run.scores['accuracy']:.2%}, "
+            f"loss {run.loss:.4f}, ECE {run.calibration['ece']:.2%}"
+        )
+    written = write_report(output, runs)
+    print(f"wrote {written[-1]} and {len(written) - 1} figures and tables beside it")
+    return 0
+
+
+def check_writable(folder: Path) -> None:
+    """Raises a UserError if the folder is not there to be written and cannot be made."""
+    try:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if nearest.is_dir() and os.access(nearest, os.W_OK):
+            return
+        reason = f"{nearest} is no folder" if not nearest.is_dir() else "permission denied"
+    except OSError as e:
+        reason = e.strerror
+    raise UserError(f"{folder}: cannot be written ({reason}); choose --output")
+
+
+def write_report(output: Path, runs: Sequence) -> list[Path]:
+    """Writes all files of a report on `runs` (RunData each); returns their paths, the page last.
+
+    The parts of one run lie in `output`, those of several in a folder each.
+    """
+    from jaxnets.report import image_parts as images
+    from jaxnets.report import number_parts as numbers
+    from jaxnets.report import page
+    from jaxnets.report.figure import DARK, LIGHT, to_png, write
+
+    about_a_run = (
+        numbers.confusion,
+        numbers.classes,
+        images.pairs,
+        images.confident_mistakes,
+        images.miscalibrated_mistakes,
+        numbers.reliability,
+        numbers.distribution,
+        images.augmentation,
+    )
+    chapters = [page.Chapter(run, [part(run) for part in about_a_run]) for run in runs]
+    overview = numbers.curves({run.name: run.records for run in runs})
+    folders = [output if len(runs) == 1 else output / run.name for run in runs]
+    placed = [(output, overview)]
+    placed += [(f, p) for f, chapter in zip(folders, chapters, strict=True) for p in chapter.parts]
+    light = {id(p): to_png(p.draw, LIGHT) for _, part in placed for p in part.plots}
+    dark = {id(p): to_png(p.draw, DARK) for _, part in placed for p in part.plots if p.alt}
+    html = page.render(overview, chapters, lambda plot: (light[id(plot)], dark[id(plot)]))
+
+    def store(path: Path, data: object) -> Path:
+        return write(path, (json.dumps(data, indent=1) + "\n").encode())
+
+    written = [store(output / "summary.json", [run.summary() for run in runs])]
+    for folder, part in placed:
+        written += [write(folder / f"{p.name}.png", light[id(p)]) for p in part.plots]
+        written.append(store(folder / f"{part.key}.json", part.data))
+    return [*written, write(output / "index.html", html.encode("utf-8", "replace"))]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,162 @@
+"""All that a report says about one run comes from here: log, checkpoint, logits, samples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnets import runtime
+from jaxnets.checkpoint import find
+from jaxnets.data import load
+from jaxnets.data.augment import make_augment
+from jaxnets.ensemble import differing_classes, load_member
+from jaxnets.errors import UserError
+from jaxnets.report.calibration import calibration, softmax
+from jaxnets.report.classification import classification_report
+from jaxnets.report.curves import Record, read_metrics
+from jaxnets.report.samples import Samples, read_samples
+from jaxnets.run_log import METRICS
+from jaxnets.workdir import read_config
+
+
+class RunData(NamedTuple):
+    """One run's checkpoint on its test set."""
+
+    name: str
+    workdir: Path
+    model: str
+    source: str
+    checkpoint: str
+    step: int
+    epoch: int
+    selected_on: str
+    """Which split chose the best checkpoint: "val" or "test"."""
+    parameters: int
+    class_names: tuple[str, ...]
+    records: list[Record]
+    images: np.ndarray
+    """uint8 (N, H, W, 3), the test set."""
+    labels: np.ndarray
+    """(N,)."""
+    probabilities: np.ndarray
+    """float64 (N, K)."""
+    scores: dict[str, Any]
+    """What `classification_report` found."""
+    calibration: dict[str, Any]
+    """What `calibration` found."""
+    loss: float
+    """Mean cross entropy in nats, without label smoothing."""
+    samples: Samples
+
+    @property
+    def epochs(self) -> int | float:
+        """How many the log has; the checkpoint may be of an earlier one."""
+        return max(row.get("epoch", 0) for row in self.records)
+
+    def summary(self) -> dict[str, Any]:
+        """The run in a few numbers, ready for JSON."""
+        return {
+            "run": self.name,
+            "workdir": str(self.workdir),
+            "model": self.model,
+            "parameters": self.parameters,
+            "data": self.source,
+            "split": "test",
+            "images": len(self.labels),
+            "checkpoint": self.checkpoint,
+            "step": self.step,
+            "epoch": self.epoch,
+            "epochs": self.epochs,
+            "selected_on": self.selected_on,
+            "accuracy": self.scores["accuracy"],
+            "top5": self.scores["top5"],
+            "loss": self.loss,
+            "ece": self.calibration["ece"],
+        }
+
+
+def check_runs(workdirs: Sequence[Path], checkpoint: str = "best") -> None:
+    """Raises a UserError if one of the runs has no configuration, log or such checkpoint."""
+    for workdir in workdirs:
+        read_config(workdir)
+        read_metrics(workdir / METRICS)
+        find(workdir, checkpoint)
+
+
+def read_runs(
+    workdirs: Sequence[Path], checkpoint: str = "best", data_dir: str | None = None
+) -> list[RunData]:
+    """The runs of the report, evaluated once each; named after their folders.
+
+    Args:
+        checkpoint: "best", "last" or a step.
+        data_dir: where the data lies, if not where training found it.
+
+    Raises:
+        UserError: as `check_runs`; data that is missing or of other classes.
+    """
+    names = run_names(workdirs)
+    return [_read(w, n, checkpoint, data_dir) for w, n in zip(workdirs, names, strict=True)]
+
+
+def run_names(workdirs: Sequence[Path]) -> list[str]:
+    """The folders' own names; a number tells those of the same name apart.
+
+    >>> run_names([Path("a/x"), Path("b/x"), Path("y")])
+    ['x', 'x-2', 'y']
+    """
+    names: list[str] = []
+    for workdir in workdirs:
+        name, count = workdir.resolve().name, 1
+        while (own := name if count == 1 else f"{name}-{count}") in names:
+            count += 1
+        names.append(own)
+    return names
+
+
+def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData:
+    runtime.setup(read_config(workdir).dtype)
+    member = load_member(workdir, which)
+    config = member.config
+    if data_dir is not None:
+        config.data.dir = data_dir
+    data = load(config)
+    known = member.class_names[: len(data.class_names)]
+    if known != tuple(data.class_names):
+        raise UserError(
+            f"{workdir} was trained on other classes than those of {data.source}: "
+            f"{differing_classes(known, data.class_names)}"
+        )
+    labels = np.asarray(data.test_labels)
+    logits = member.logits(data.test_images, config.eval_batch_size)
+    probabilities = softmax(logits)
+    return RunData(
+        name=name,
+        workdir=workdir,
+        model=config.model.name,
+        source=data.source,
+        checkpoint=which,
+        step=member.step,
+        epoch=member.meta.get("epoch", 0),
+        selected_on=member.meta.get("selected_on", "test"),
+        parameters=member.num_parameters,
+        class_names=member.class_names,
+        records=read_metrics(workdir / METRICS),
+        images=data.test_images,
+        labels=labels,
+        probabilities=probabilities,
+        scores=classification_report(logits, labels, member.class_names),
+        calibration=calibration(probabilities, labels),
+        loss=cross_entropy(logits, labels),
+        samples=read_samples(
+            make_augment(config.augment), data.train_images, data.train_labels, config
+        ),
+    )
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log softmax(logits)[label], in float64: finite also where the softmax is 0."""
+    logits = np.asarray(logits, np.float64)
+    log_sum = np.logaddexp.reduce(logits, axis=1)
+    return float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))

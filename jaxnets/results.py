@@ -1,0 +1,143 @@
+"""Sums up finished runs: one row a recipe, over its seeds, as RESULTS.md wants it.
+
+    python -m jaxnets.results runs/se_resnet_0 runs/se_resnet_1 runs/se_resnet_2
+    python -m jaxnets.results runs/fast_* --target 95.6 --json
+
+Runs that differ in nothing but the seed share a row: mean and standard deviation (n - 1) of the
+test accuracy after the last epoch and at the best one, and the seconds of training, without
+compilation and evaluation.  A best epoch that the test set chose is marked: it reads high.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxnets import cli, starts
+from jaxnets import config as configs
+from jaxnets.errors import UserError
+from jaxnets.run_log import METRICS, read_rows
+from jaxnets.workdir import read_config
+
+_COLUMNS = (
+    "run", "parameters", "epochs", "n", "last epoch", "best epoch", "seconds", "hardware",
+    "versions",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    parser = cli.Parser(prog="jaxnets.results", description=__doc__)
+    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR")
+    parser.add_argument(
+        "--target", type=float, metavar="PERCENT", help="also the seconds to this test accuracy"
+    )
+    parser.add_argument("--json", action="store_true", help="instead of Markdown")
+    args = parser.parse_args(argv)
+    rows = summarize(args.workdirs, args.target)
+    print(json.dumps({"rows": rows}, indent=2) if args.json else markdown(rows, args.target))
+    return 0
+
+
+def summarize(workdirs: Sequence[Path], target: float | None = None) -> list[dict[str, Any]]:
+    """A row for each configuration among the runs, in their order; accuracies in per cent.
+
+    Raises:
+        UserError: a folder without a configuration, or a run that has not finished an epoch.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for workdir in workdirs:
+        run = _read(workdir, target)
+        groups.setdefault(run.pop("key"), []).append(run)
+    return [_row(runs, target) for runs in groups.values()]
+
+
+def markdown(rows: Sequence[dict[str, Any]], target: float | None = None) -> str:
+    """The rows as a table, and below it the command of each."""
+    columns = [*_COLUMNS, *([] if target is None else [f"to {target:g} %"])]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for row in rows:
+        done, epochs = row["epochs_done"], row["epochs"]
+        chosen = " (chosen on test)" if row["selected_on"] == "test" else ""
+        cells = [
+            row["name"],
+            f"{row['parameters']:,}" if row["parameters"] else "?",
+            str(epochs) if done == epochs else f"{done} of {epochs}",
+            str(row["n"]),
+            _mean(row["last"], " %"),
+            _mean(row["best"], " %") + chosen,
+            _mean(row["seconds"], "", 0),
+            row["hardware"],
+            ", ".join(f"{k} {v}" for k, v in row["versions"].items() if k in ("jax", "flax")),
+        ]
+        if target is not None:
+            reached = row["to_target"]
+            cells.append(f"{_mean(reached, ' s', 1)} ({reached['n']} of {row['n']})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"    {row['command']}" for row in rows)])
+
+
+def _read(workdir: Path, target: float | None) -> dict[str, Any]:
+    config = read_config(workdir)
+    log = read_rows(workdir / METRICS) if (workdir / METRICS).exists() else []
+    if not log:
+        raise UserError(f"{workdir}: no finished epoch in {METRICS}; train into it first")
+    selected_on = "val" if "val/accuracy" in log[-1] else "test"
+    by = "val/accuracy" if selected_on == "val" else "eval/accuracy"
+    best = max(log, key=lambda row: row[by])  # the first of equals, as in training
+    hits = [row["seconds"] for row in log if 100 * row["eval/accuracy"] >= (target or 0)]
+    same = configs.flatten(json.loads(configs.to_json(config)))
+    same = {k: v for k, v in same.items() if k != "seed" and not k.startswith(configs.FREE_KEYS)}
+    return {
+        "key": json.dumps(same, sort_keys=True),
+        "workdir": str(workdir),
+        "name": config.name,
+        "epochs": config.num_epochs,
+        "epochs_done": log[-1]["epoch"],
+        "selected_on": selected_on,
+        "last": 100 * log[-1]["eval/accuracy"],
+        "best": 100 * best["eval/accuracy"],
+        "seconds": log[-1]["seconds"],
+        "to_target": hits[0] if hits and target is not None else None,
+        "start": starts.first(workdir),
+    }
+
+
+def _row(runs: Sequence[dict[str, Any]], target: float | None) -> dict[str, Any]:
+    first, start = runs[0], runs[0]["start"]
+    figures = {
+        key: _statistics([run[key] for run in runs if run[key] is not None])
+        for key in ("last", "best", "seconds", *(() if target is None else ("to_target",)))
+    }
+    return {
+        **{key: first[key] for key in ("name", "epochs", "selected_on")},
+        "epochs_done": min(run["epochs_done"] for run in runs),
+        "n": len(runs),
+        "workdirs": [run["workdir"] for run in runs],
+        "parameters": start.get("parameters"),
+        "hardware": start.get("hardware", "unknown"),
+        "versions": start.get("versions", {}),
+        "command": start.get("command", "unknown"),
+        **figures,
+    }
+
+
+def _statistics(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "n": len(values),
+        "mean": statistics.fmean(values) if values else None,
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "values": list(values),
+    }
+
+
+def _mean(figure: dict[str, Any], unit: str, digits: int = 2) -> str:
+    if figure["mean"] is None:
+        return "not reached"
+    spread = "" if figure["sd"] is None else f" ± {figure['sd']:.{digits}f}"
+    return f"{figure['mean']:.{digits}f}{spread}{unit}"
+
+
+if __name__ == "__main__":
+    cli.run(main)

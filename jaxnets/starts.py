@@ -1,0 +1,63 @@
+"""What a run was started with, one line a start: command, hardware, versions."""
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxnets.errors import UserError
+
+STARTS = "starts.jsonl"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe(module: str, argv: Sequence[str], **more: Any) -> dict[str, Any]:
+    """The command, the devices as jax sees them, the versions, and whatever is given with them."""
+    import jax
+
+    devices = jax.devices()
+    kind = devices[0].device_kind if devices[0].platform != "cpu" else f"CPU, {_cpu()}"
+    return {
+        "command": shlex.join(["python", "-m", module, *argv]),
+        "hardware": f"{len(devices)} x {kind}" if len(devices) > 1 else kind,
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in _PACKAGES},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        **more,
+    }
+
+
+def record(workdir: Path, row: dict[str, Any]) -> None:
+    """Adds a start to the workdir's list.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = workdir / STARTS
+    try:
+        with open(path, "a") as f:
+            f.write(json.dumps(row) + "\n")
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written ({e.strerror})") from e
+
+
+def first(workdir: Path) -> dict[str, Any]:
+    """The first start of a run; empty for one that kept no list."""
+    try:
+        return json.loads((workdir / STARTS).read_text().partition("\n")[0])
+    except (OSError, ValueError):
+        return {}
+
+
+def _cpu() -> str:
+    """The processor's name and how many cores this process may use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, IndexError):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"

@@ -1,0 +1,151 @@
+"""python -m jaxnets.bench --against torch, and the twin as the bench runs it."""
+
+import functools
+import json
+import time
+from pathlib import Path
+
+import jax
+import pytest
+import torch
+
+import jaxnets.bench.__main__ as bench
+import jaxnets.runtime
+from jaxnets import config as configs
+from jaxnets.bench import measure, theirs
+from jaxnets.bench.case import Effort, synthetic
+from jaxnets.bench.torch_augment import DeviceAugment
+from torch_ref.augment import make_augment
+from torch_ref.step import train_step
+
+CONFIG = str(Path(__file__).parents[1] / "tests" / "tiny_config.py")
+OPS = ("random_resized_crop", "rotation", "crop", "flip", "jitter", "erasing")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Tiny work, quickly compiled; and x64 is on here already, the command would leave it on."""
+    monkeypatch.setattr(jaxnets.runtime, "setup", lambda dtype: None)
+    monkeypatch.setattr(theirs, "set_up", lambda tf32: None)
+    options = {"xla_backend_optimization_level": 0}
+    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def recipe(*args: str):
+    config, _ = configs.parse(["--config", CONFIG, *args], usage="", flags=())
+    return config
+
+
+@pytest.mark.parametrize("hue", [0.1, 0.0])
+@pytest.mark.parametrize("size", [(32, 32), (9, 14)])
+def test_augmentation_that_does_not_wait_is_the_same(size, hue):
+    config = recipe(f"--config.augment.ops={OPS}", f"--config.augment.jitter.hue={hue}")
+    augment = make_augment(config.augment)
+    queued = DeviceAugment(augment.ops, *size, torch.device("cpu"))
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (200, *size, 3), generator=random, dtype=torch.uint8)
+    params = augment.draw(torch.rand(200, augment.size, generator=random), *size)
+    result = queued.apply(images, params)
+    assert (result == augment.apply(images, params)).all()
+    assert (result != images).flatten(1).any(1).all()
+
+
+def test_it_needs_no_look_at_the_device():
+    """Tensors without content: whatever waits for a value fails, as does any tensor elsewhere."""
+    device = torch.device("meta")
+    config = recipe(f"--config.augment.ops={OPS}", "--config.batch_size=8")
+    twin = theirs.Twin(config, synthetic(config, on_cpu=True))
+    twin.device = device
+    twin.images, twin._shift, twin._scale = (
+        x.to(device) for x in (twin.images, twin._shift, twin._scale)
+    )
+    twin._queued = DeviceAugment(twin.task.augment.ops, 32, 32, device)
+    order, params = twin.draw()
+    inputs = twin.prepare(twin.images[order], params)
+    assert inputs.device == device
+    assert inputs.shape == (64, 3, 32, 32)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_twin_trains_as_its_trainer_does():
+    """The same step, but for where the random numbers come from: here there are none."""
+    config = recipe("--config.augment.ops=()", "--config.batch_size=8", "--config.model.drop=0")
+    data = synthetic(config, on_cpu=True)
+    twin, other = theirs.Twin(config, data), theirs.Twin(config, data)
+    torch.manual_seed(0)
+    side = theirs.Side(twin, None, limit=60)  # makes the first step
+    side.train.run(2)
+    for index in range(3):
+        rows = side._order[8 * index : 8 * index + 8]
+        train_step(other.task, index, other.images[rows], other.labels[rows])
+    wanted = other.task.net.state_dict()
+    for name, value in twin.task.net.state_dict().items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-6)
+
+
+def test_both_sides_in_one_row(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    path = tmp_path / "bench.json"
+    quick = ("--batch=8", "--repeats=2", "--seconds=0.02", "--against=torch")
+    assert bench.main(["--config", CONFIG, *quick, f"--json={path}"]) == 0
+    (row,) = json.loads(path.read_text())["rows"]
+    rates = {name: row[f"torch_{name}_images_per_second"] for name in ("eager", "compiled")}
+    assert row["torch_best"] == max(rates, key=rates.get)
+    assert row["torch_best_images_per_second"] == max(rates.values())
+    assert row["speedup"] == pytest.approx(row["train_images_per_second"] / max(rates.values()))
+    assert row["torch_notes"] == {}
+    assert row["torch_peak_memory_bytes"] >= 0
+    out = capsys.readouterr().out
+    assert "against torch" in out
+    assert f"{row['speedup']:.2f}" in out
+
+
+def no_compiler(*_, **__):
+    raise RuntimeError("no C++ compiler\nfound")
+
+
+def slow_compiler(*_, **__):
+    try:
+        time.sleep(30)
+    except Exception:  # as compilers do, which make something else of it
+        return None
+
+
+@pytest.mark.parametrize(
+    ("compiler", "why"),
+    [
+        (no_compiler, "not measured: RuntimeError: no C++ compiler found"),
+        (slow_compiler, "not measured: TimeoutError: took more than 0.2 s"),
+    ],
+)
+def test_a_compiler_that_fails_is_said(monkeypatch, compiler, why):
+    monkeypatch.setattr(torch, "compile", compiler)
+    config, said = recipe("--config.batch_size=8"), []
+    effort = Effort(repeats=1, seconds=0.01, compile_limit=0.2)
+    data, started = synthetic(config, on_cpu=True), time.monotonic()
+    sides, notes, _ = measure.torch_sides(config, data, effort, said.append, time.perf_counter)
+    assert list(sides) == ["eager"]
+    assert notes == {"compiled": why}
+    assert f"  torch compiled: {why}" in said
+    assert time.monotonic() - started < 30
+    time.sleep(0.3)  # no alarm is left over
+
+
+def test_without_torch_it_is_one_line(monkeypatch):
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    with pytest.raises(jaxnets.UserError, match="--against torch: torch is not installed"):
+        bench.main(["--config", CONFIG, "--against=torch"])
+
+
+def test_tf32_is_allowed_on_both_sides_or_on_neither(monkeypatch):
+    from jaxnets.bench import machine
+
+    assert machine.tf32_allowed() is None or jax.default_backend() != "cpu"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert machine.tf32_allowed()
+    with jax.default_matmul_precision("highest"):
+        assert not machine.tf32_allowed()
