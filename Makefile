@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | slow | clean
+# make setup | demo | test | lint | slow | soak | clean
 VENV := .venv
 PY := $(VENV)/bin/python
 # The first interpreter that runs and is recent enough; override with make PYTHON=...
@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: setup demo test slow lint format clean
+.PHONY: setup demo test slow soak lint format clean
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,10 @@ test: setup
 
 slow: setup
 	$(PY) -m pytest -m slow
+
+# Half an hour of training, killing, resuming, evaluating, porting and predicting.
+soak: setup
+	$(PY) tests/soak.py --minutes 30
 
 lint: setup
 	$(PY) -m ruff check .

@@ -1,6 +1,7 @@
 """Evaluation of a network on a whole split, a few batches on the device."""
 
-import functools
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,42 +24,73 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Evaluates weights on one split, kept on the devices.
 
+    On an accelerator the whole split is one call, elsewhere a call a batch (see `Stepper`).
+
     images: uint8 (N, H, W, 3), as `Layout.cut` keeps them; labels: int32 (N,).
     """
 
-    def __init__(self, task: Task, images: np.ndarray, labels: np.ndarray, batch_size: int):
-        self._count = len(labels)
+    def __init__(
+        self,
+        task: Task,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        *,
+        in_one_call: bool | None = None,
+    ):
+        """`in_one_call` None: on everything but a CPU."""
+        self._layout = layout = task.layout
+        if in_one_call is None:
+            in_one_call = layout.devices[0].platform != "cpu"
+        self._in_one_call, self._count = in_one_call, len(labels)
         size = min(batch_size, self._count)
-        size += -size % task.layout.size
+        size += -size % layout.size
         fill = -self._count % size
-        rows = np.arange(self._count + fill)
-        starts, layout = range(0, len(rows), size), task.layout
+        rows = np.arange(self._count + fill, dtype=np.int32)
         if layout.many_processes:
-            labels = layout.put(labels)
-            self._batches = [
-                (images, labels, layout.put(rows[i : i + size].astype(np.int32))) for i in starts
-            ]
-            step = functools.partial(_gathering_step, task)
-            self._step = jax.jit(step, out_shardings=layout.sharding())
+            self._fixed, step = (images, layout.put(labels)), _gathering_step
+            arrays = (rows,)
         else:
+            self._fixed, step = (), eval_step
             arrays = _pad(images, fill), _pad(labels, fill), rows < self._count
-            self._batches = [
-                jax.device_put(
-                    tuple(array[i : i + size] for array in arrays), layout.sharding(AXIS)
-                )
-                for i in starts
-            ]
-            self._step = jax.jit(functools.partial(eval_step, task))
+        stacked = [array.reshape(-1, size, *array.shape[1:]) for array in arrays]
+        if in_one_call:
+            self._batches = [self._put(stacked, None, AXIS)]
+        else:
+            self._batches = [self._put(batch, AXIS) for batch in zip(*stacked, strict=True)]
+
+        def evaluate(params: dict, stats: dict, fixed: tuple, batch: tuple):
+            return step(task, params, stats, *fixed, *batch)
+
+        def evaluate_all(params: dict, stats: dict, fixed: tuple, batches: tuple):
+            return jax.lax.map(lambda batch: evaluate(params, stats, fixed, batch), batches)
+
+        replicated = {"out_shardings": layout.sharding()} if layout.many_processes else {}
+        self._step = jax.jit(evaluate_all if in_one_call else evaluate, **replicated)
+
+    def _put(self, arrays: Sequence[np.ndarray], *spec: str | None) -> tuple[jax.Array, ...]:
+        if self._layout.many_processes:
+            return self._layout.put(tuple(arrays))
+        return jax.device_put(tuple(arrays), self._layout.sharding(*spec))
+
+    def compile(self, params: dict, stats: dict) -> float:
+        """Compiles for weights like these, which every device then has whole; the seconds."""
+        started, everywhere = time.perf_counter(), self._layout.sharding()
+        weights = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), (params, stats)
+        )
+        self._step = self._step.lower(*weights, self._fixed, self._batches[0]).compile()
+        return time.perf_counter() - started
 
     def __call__(self, params: dict, stats: dict) -> Evaluation:
         """Loss (without label smoothing), accuracy (0..1) and logits of the weights."""
-        results = [self._step(params, stats, *batch) for batch in self._batches]
-        totals = jax.device_get([totals for totals, _ in results])
-        logits = np.concatenate(jax.device_get([logits for _, logits in results]))
+        results = [self._step(params, stats, self._fixed, batch) for batch in self._batches]
+        totals, logits = zip(*jax.device_get(results), strict=True)
+        classes = logits[0].shape[-1]
         return Evaluation(
-            loss=float(sum(t.loss for t in totals)) / self._count,
-            accuracy=float(sum(t.correct for t in totals)) / self._count,
-            logits=logits[: self._count],
+            loss=float(sum(t.loss.sum() for t in totals)) / self._count,
+            accuracy=float(sum(t.correct.sum() for t in totals)) / self._count,
+            logits=np.concatenate(logits).reshape(-1, classes)[: self._count],
         )
 
 

@@ -52,7 +52,7 @@ class Layout(NamedTuple):
             (self.size,), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
         )
 
-    def sharding(self, *spec: str) -> NamedSharding:
+    def sharding(self, *spec: str | None) -> NamedSharding:
         """Of arrays on all devices: whole ones, or cut along the axes that `spec` names."""
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 

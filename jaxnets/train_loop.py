@@ -46,7 +46,20 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             return 0
         if at.step:
             say(f"resuming {workdir} at step {at.step} of {last_step}")
-        data, size = run.data, config.eval_batch_size
+        data = run.data
+
+        def evaluator(images: np.ndarray, labels: np.ndarray) -> Evaluator:
+            made = Evaluator(
+                run.task,
+                images,
+                labels,
+                config.eval_batch_size,
+                in_one_call=config.epoch_in_one_call,
+            )
+            seconds = made.compile(eval_params(config, at.state), at.state.stats)
+            say(f"compiled the evaluation in {seconds:.1f} s")
+            return made
+
         loop = _Loop(
             config=config,
             run=run,
@@ -55,10 +68,8 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             quiet=quiet,
             checkpoints=checkpoints,
             stepper=Stepper(run.task, data, at.state, say, whole_epochs=config.epoch_in_one_call),
-            test=Evaluator(run.task, data.test_images, data.test_labels, size),
-            val=None
-            if data.val_images is None
-            else Evaluator(run.task, data.val_images, data.val_labels, size),
+            test=evaluator(data.test_images, data.test_labels),
+            val=None if data.val_images is None else evaluator(data.val_images, data.val_labels),
             stop=distributed.agreed_stop(stack.enter_context(StopSignal())),
             budget=budget,
         )

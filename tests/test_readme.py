@@ -5,7 +5,9 @@ import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -79,7 +81,10 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     return capsys.readouterr().out
 
 
-PYTHON = [c for c in COMMANDS if c.startswith("python -m") and "pytest" not in c]
+TOGETHER = [c for c in COMMANDS if "--distributed" in c]
+PYTHON = [
+    c for c in COMMANDS if c.startswith("python -m") and "pytest" not in c and c not in TOGETHER
+]
 
 
 # Two recipes share a default workdir with others here; they come in the README's order.
@@ -107,8 +112,24 @@ def copy_a_run(folder: Path, workdir: str, monkeypatch, capsys) -> None:
         shutil.copytree(folder / "runs/quickstart", folder / workdir)
 
 
+@pytest.mark.slow
+def test_processes_of_the_readme(folder):
+    """tests/test_distributed.py looks closer."""
+    port = socket.create_server(("127.0.0.1", 0))
+    free = str(port.getsockname()[1])
+    port.close()
+    small = [*SMALL["configs/quickstart.py"], "--config.num_epochs=1"]
+    started = [
+        subprocess.Popen([sys.executable, *words[1:], *small], cwd=folder, stdout=subprocess.PIPE)
+        for words in (shlex.split(c.removesuffix("&").replace("12345", free)) for c in TOGETHER)
+    ]
+    outputs = [process.communicate(timeout=200)[0].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert ["done: 1 epochs" in out for out in outputs] == [False, True]
+
+
 def test_the_other_commands():
-    others = [c for c in COMMANDS if c not in PYTHON and not c.startswith("python -c")]
+    others = [c for c in COMMANDS if c not in PYTHON + TOGETHER and "python -c" not in c]
     assert others == ["make demo", "make test", "python -m pytest parity_tests"]
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     assert "parity_tests" in options["testpaths"]

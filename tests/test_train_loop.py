@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint, train_loop
+from jaxnets import checkpoint, distributed, train_loop
 from jaxnets import config as configs
 from jaxnets.run_log import read_rows
 from jaxnets.stepper import Stepper
@@ -56,7 +56,7 @@ def test_a_time_budget_ends_a_run_that_goes_on_bit_for_bit(trained, tmp_path, co
     args = ("jaxnets.train", "--config", CONFIG, "--workdir", workdir)
     for steps in (2, STEPS + 1):
         with monkeypatch.context() as patch:
-            patch.setattr(train_loop, "TimeBudget", Clock(steps))
+            patch.setattr(distributed, "TimeBudget", Clock(steps))
             result = command(*args, "--config.stop_after_minutes=9")
         assert result.code == 0
         assert "stopped and saved at step" in result.out
