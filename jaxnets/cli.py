@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         unknown = message.removeprefix("unrecognized arguments: ").split()
         flags = [flag for action in self._actions for flag in action.option_strings]
-        if message.startswith("unrecognized") and unknown[0].startswith("-"):
+        if message.startswith("unrecognized") and unknown and unknown[0].startswith("-"):
             near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
             message += f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"{message} (see python -m {self.prog} --help)")

@@ -11,10 +11,21 @@ from jaxnets.models import create_model
 from jaxnets.models.audit import audit
 from jaxnets.port.names import slots
 
+# Minutes of a CPU: at full size only by hand, narrow ones with the suite.
+HEAVY = ("cifar100_v1", "dense_se_resnet", "resnet18")
+by_weight = pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, marks=pytest.mark.slow if name in HEAVY else ())
+        for name, options in FULL
+    ]
+    + OPTIONS,
+    ids=case_id,
+)
 cases = pytest.mark.parametrize(("name", "options"), FULL + OPTIONS, ids=case_id)
 
 
-@cases
+@by_weight
 def test_float64(name, options):
     check(name, "float64", gradients=True, **options)
 

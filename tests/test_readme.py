@@ -72,7 +72,13 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     if module == "jaxnets.parity" and recipe is not None:
         args += ["--steps=3", "--config.batch_size=16"]
     if module == "jaxnets.bench":
-        args += ["--batch=8", "--dtype=float32", "--repeats=1", "--seconds=.01"]
+        args += [
+            "--batch=8",
+            "--dtype=float32",
+            "--repeats=1",
+            "--seconds=.01",
+            "--compile_limit=1",
+        ]
     monkeypatch.chdir(folder)
     is_package = importlib.util.find_spec(module).submodule_search_locations is not None
     name = f"{module}.__main__" if is_package else module
