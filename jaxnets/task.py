@@ -1,6 +1,7 @@
 """From a configuration to what a run works with: data, network, optimizer, first state."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ from jaxnets.optim import make_optimizer, slow_weights
 from jaxnets.parallel import make_layout
 from jaxnets.train_step import Task, TrainState, init_state
 
+MOST_PARAMETERS = 1_000_000_000
+
 
 class Run(NamedTuple):
     """A task with its data and the state it starts from."""
@@ -32,6 +35,7 @@ def build_model(config: Any, data_classes: int) -> nnx.Module:
     num_classes, options = model_options(config, data_classes)
     param_dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
     try:
+        _check_parameters(config.model.name, num_classes, options)
         return create_model(
             config.model.name,
             num_classes,
@@ -42,6 +46,20 @@ def build_model(config: Any, data_classes: int) -> nnx.Module:
         )
     except UserError as e:
         raise UserError(f"config.model: {e}") from e
+
+
+def _check_parameters(name: str, num_classes: int, options: dict[str, Any]) -> None:
+    """Raises a UserError where the weights would not fit into any memory, before they are drawn."""
+    numbers = [x for x in jax.tree.leaves((num_classes, options)) if isinstance(x, int | float)]
+    if max(numbers) < 1024:  # an ordinary network, not worth the time of tracing it
+        return
+    model = nnx.eval_shape(lambda: create_model(name, num_classes, **options))
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    if count > MOST_PARAMETERS:
+        raise UserError(
+            f"{name} would have {count:,} parameters: at most {MOST_PARAMETERS:,}; choose smaller "
+            "widths"
+        )
 
 
 def build(config: Any, data: Dataset | None = None) -> Run:

@@ -5,6 +5,10 @@ from numbers import Integral, Real
 
 from jaxnets.errors import UserError
 
+# Channels or classes of a layer: more is a slip of the finger, and would end the process in C++.
+MOST = 65_536
+BLOCKS = 1_000
+
 
 def rate(key: str, value: float) -> None:
     """A dropout rate, in [0, 1)."""
@@ -25,21 +29,22 @@ def choice(key: str, value: str, choices: Iterable[str]) -> None:
         raise UserError(f"{key}={value!r}: choose one of {', '.join(allowed)}")
 
 
-def whole(key: str, value: int, least: int = 1) -> None:
-    """A whole number, at least `least`."""
-    if not _is_whole(value, least):
-        raise UserError(f"{key}={value!r}: a whole number, at least {least}")
+def whole(key: str, value: int, least: int = 1, most: int = MOST) -> None:
+    """A whole number from `least` to `most`."""
+    if not _is_whole(value, least, most):
+        raise UserError(f"{key}={value!r}: a whole number, at least {least}, at most {most}")
 
 
-def wholes(key: str, values: Sequence[int], length: int, least: int = 1) -> None:
-    """`length` whole numbers, each at least `least`."""
+def wholes(key: str, values: Sequence[int], length: int, least: int = 1, most: int = MOST) -> None:
+    """`length` whole numbers, each from `least` to `most`."""
     listed = isinstance(values, Sequence) and not isinstance(values, str)
-    if not listed or len(values) != length or not all(_is_whole(v, least) for v in values):
+    if not listed or len(values) != length or not all(_is_whole(v, least, most) for v in values):
         shown = tuple(values) if listed else values
         raise UserError(
-            f"{key}={shown!r}: {length} whole numbers, one a stage, each at least {least}"
+            f"{key}={shown!r}: {length} whole numbers, one a stage, each at least {least}, at "
+            f"most {most}"
         )
 
 
-def _is_whole(value: int, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+def _is_whole(value: int, least: int, most: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= most

@@ -120,7 +120,7 @@ class DenseSEResNet(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.whole("depth", depth)
+        checks.whole("depth", depth, most=checks.BLOCKS)
         checks.wholes("widths", widths, 3, least=16)
         checks.choice("share", share, SHARED_STAGES)
         checks.rate("drop", drop)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import UserError
+from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Flatten, ReLU, Sequential
 
 
@@ -79,7 +80,7 @@ def scaled(width: float) -> Callable[[int], int]:
 
     def scale(channels: int) -> int:
         value = channels * width if isinstance(width, Real) else 0
-        if value <= 0 or value != int(value):
+        if not 0 < value <= checks.MOST or value != int(value):
             raise UserError(
                 f"width={width!r}: a positive factor that keeps every channel count whole, such as "
                 "0.25, 0.5, 1 or 2"

@@ -121,7 +121,7 @@ class MishSEResNet18(nnx.Module):
         checks.choice("activation", activation, ACTIVATIONS)
         checks.flag("se", se)
         checks.wholes("widths", widths, 4, least=16 if se else 1)
-        checks.wholes("num_blocks", num_blocks, 4)
+        checks.wholes("num_blocks", num_blocks, 4, most=checks.BLOCKS)
         checks.rate("drop", drop)
         kw = {"dtype": dtype, "param_dtype": param_dtype}
         self.conv1 = Conv(3, widths[0], 3, bias=False, rngs=rngs, **kw)

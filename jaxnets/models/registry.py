@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.errors import UserError, unknown
+from jaxnets.errors import unknown
+from jaxnets.models import checks
 
 _NOT_OPTIONS = ("self", "num_classes", "dtype", "param_dtype", "rngs")
 
@@ -87,8 +88,7 @@ def create_model(
         if option not in known:
             raise unknown(f"option of {name}", option, known)
     if num_classes is not None:
-        if not isinstance(num_classes, int) or num_classes < 1:
-            raise UserError(f"num_classes={num_classes!r}: a whole number, at least 1")
+        checks.whole("num_classes", num_classes)
         options["num_classes"] = num_classes
     rngs = nnx.Rngs(0) if rngs is None else rngs
     return cls(dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)

@@ -67,7 +67,7 @@ class ResNet18(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.wholes("num_blocks", num_blocks, 4)
+        checks.wholes("num_blocks", num_blocks, 4, most=checks.BLOCKS)
         checks.whole("num_channels", num_channels)
         checks.rate("drop", drop)
         kw = {"dtype": dtype, "param_dtype": param_dtype}

@@ -163,7 +163,7 @@ def _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, s
     stages = len(num_blocks) if isinstance(num_blocks, Sequence) else 0
     if not 1 <= stages <= 6:
         raise UserError(f"num_blocks={num_blocks!r}: the blocks of each of one to six stages")
-    checks.wholes("num_blocks", num_blocks, stages)
+    checks.wholes("num_blocks", num_blocks, stages, most=checks.BLOCKS)
     for key, sizes in (
         ("conv_kernel_sizes", conv_kernel_sizes),
         ("shortcut_kernel_sizes", shortcut_kernel_sizes),
