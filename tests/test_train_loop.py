@@ -1,7 +1,10 @@
 """What the training loop promises: budgets, recovery, one call an epoch, no transfers."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -261,3 +264,33 @@ def test_the_validation_split_chooses_the_best_checkpoint(tmp_path, command):
 def test_without_one_the_test_set_does_and_the_checkpoint_says_so(trained):  # noqa: F811
     assert meta_of(trained, "best")["selected_on"] == "test"
     assert "val/loss" not in rows_of(trained)[0]
+
+
+# The compilation cache
+
+COUNT_MISSES = """
+import sys
+from jaxnets import train
+import jax
+misses = []
+jax.monitoring.register_event_listener(lambda name, **_: misses.append(name))
+assert train.main(sys.argv[1:]) == 0
+print("misses:", sum(name == "/jax/compilation_cache/cache_misses" for name in misses))
+"""
+
+
+@pytest.mark.slow
+def test_a_second_start_compiles_nothing(tmp_path):
+    def misses(workdir: str) -> int:
+        args = ["--config", CONFIG, "--workdir", str(tmp_path / workdir), "--config.num_epochs=1"]
+        done = subprocess.run(
+            [sys.executable, "-c", COUNT_MISSES, *args],
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout.rpartition("misses: ")[2])
+
+    assert misses("first") > 10
+    assert misses("second") == 0
