@@ -28,6 +28,7 @@ FREE_KEYS = (
     "stop_after_minutes",
 )
 
+_LARGEST = 2**31 - 1  # of an int32, which counters and indices are
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -296,6 +297,7 @@ def validate(config: Any) -> None:
     """Checks the keys that no part of the network, optimizer or augmentation checks for itself."""
     from jaxnets.data import DATASETS
 
+    values = flatten(config.to_dict())
     if config.data.name not in DATASETS:
         raise unknown("config.data.name", config.data.name, DATASETS)
     for key, least in (
@@ -307,9 +309,13 @@ def validate(config: Any) -> None:
         ("checkpoint.keep", 1),
         ("checkpoint.every_epochs", 1),
     ):
-        value = flatten(config.to_dict())[key]
-        if value < least or value > 2**31 - 1:
-            raise UserError(f"config.{key}={value}: a whole number from {least} to 2147483647")
+        value = values[key]
+        if value < least or value > _LARGEST:
+            raise UserError(f"config.{key}={value}: a whole number from {least} to {_LARGEST}")
+    for key, value in values.items():
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if any(isinstance(v, int) and abs(v) > _LARGEST for v in numbers):
+            raise UserError(f"config.{key}={value}: whole numbers up to {_LARGEST}")
     for key, allowed in (
         ("dtype", ("float32", "bfloat16", "float64")),
         ("eval_weights", ("fast", "slow")),
