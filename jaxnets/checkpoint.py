@@ -98,9 +98,6 @@ class Checkpoints:
         """The step of the newest one to go on from."""
         return max(_steps(self._last), default=None)
 
-    def close(self) -> None:
-        """Nothing is left to do: all is written once `save_...` returns."""
-
     def _tidy(self, say: Callable[[str], None]) -> None:
         if not self._writes:
             return

@@ -265,13 +265,18 @@ def _merged(default: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 def differences(old: Any, new: Any) -> list[str]:
     """What keeps `new` from continuing a run of `old`: "key old -> new", free keys left out."""
-    before = flatten(json.loads(to_json(old)))
-    after = flatten(json.loads(to_json(new)))
+    before, after = decisive_keys(old), decisive_keys(new)
     return [
         f"{key} {before.get(key, 'unset')} -> {after.get(key, 'unset')}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not key.startswith(FREE_KEYS)
+        if before.get(key) != after.get(key)
     ]
+
+
+def decisive_keys(config: Any) -> dict[str, Any]:
+    """The keys that decide a run's numbers, flat, with the values that JSON has for them."""
+    values = flatten(json.loads(to_json(config)))
+    return {key: value for key, value in values.items() if not key.startswith(FREE_KEYS)}
 
 
 def model_options(config: Any, data_classes: int) -> tuple[int, dict[str, Any]]:

@@ -13,7 +13,6 @@ names with --names.
 """
 
 import argparse
-import contextlib
 import csv
 import os
 import sys
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxnets import cli
+from jaxnets.aside import written_aside
 from jaxnets.errors import UserError
 from jaxnets.workdir import read_config
 
@@ -161,19 +161,14 @@ def _rows(
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Writes the CSV beside its place and renames it: it is whole or absent."""
     path = path.resolve()  # of a link, what it points to is replaced
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Names of files need not be valid text: they are written as the bytes they are.
-        with open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
-        aside.replace(path)
-    except OSError as e:
-        raise UserError(f"--output {path}: cannot be written ({e.strerror})") from e
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
+    # Names of files need not be valid text: they are written as the bytes they are.
+    with (
+        written_aside(path, name=f"--output {path}") as aside,
+        open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

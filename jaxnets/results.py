@@ -87,8 +87,7 @@ def _read(workdir: Path, target: float | None) -> dict[str, Any]:
     by = "val/accuracy" if selected_on == "val" else "eval/accuracy"
     best = max(log, key=lambda row: row[by])  # the first of equals, as in training
     hits = [row["seconds"] for row in log if 100 * row["eval/accuracy"] >= (target or 0)]
-    same = configs.flatten(json.loads(configs.to_json(config)))
-    same = {k: v for k, v in same.items() if k != "seed" and not k.startswith(configs.FREE_KEYS)}
+    same = {k: v for k, v in configs.decisive_keys(config).items() if k != "seed"}
     return {
         "key": json.dumps(same, sort_keys=True),
         "workdir": str(workdir),

@@ -38,7 +38,6 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
     budget = distributed.agreed_budget(config.stop_after_minutes)
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        stack.callback(checkpoints.close)
         at = _resume(run, checkpoints, say)
         last_step = config.num_epochs * run.task.steps_per_epoch
         if at.step >= last_step:

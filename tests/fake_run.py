@@ -66,7 +66,6 @@ def fake_run(
     checkpoints = Checkpoints(workdir, 1)
     checkpoints.save_best(1, (state, Totals.zero()), meta)
     checkpoints.save_last(2, (state, Totals.zero()), meta)
-    checkpoints.close()
     return state
 
 

@@ -131,7 +131,6 @@ def test_ports_a_training_run_and_back(command, refused, tmp_path):
     state = {"params": params, "stats": stats, "step": np.int32(7)}
     store = Checkpoints(run, keep=1)
     store.save_last(7, (state, {"steps": np.int32(0)}), {"epoch": 1})
-    store.close()
 
     out, back = tmp_path / "out.safetensors", tmp_path / "back"
     assert "no checkpoint best" in refused(PORT, run, out)

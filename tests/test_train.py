@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 from jaxnets import checkpoint, train_loop
 from jaxnets.run_log import read_rows
+from tests.runs import assert_same_run
+from tests.runs import rows as rows_of
 from tests.stopping import stop_after
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
@@ -42,30 +42,6 @@ def trained(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     assert train.main(["--config", CONFIG, "--workdir", str(workdir)]) == 0
     return workdir
-
-
-def state_of(workdir: Path, which: str = "last"):
-    """Every array of a checkpoint, by its place in the tree."""
-    folder, step = checkpoint.find(workdir, which)
-    tree, _ = checkpoint._read(folder, step, None)
-    return jax.tree_util.tree_leaves_with_path(tree)
-
-
-def rows_of(workdir: Path) -> list[dict]:
-    """The log without what depends on the clock."""
-    clock = ("seconds", "images_per_second")
-    return [
-        {k: v for k, v in row.items() if k not in clock}
-        for row in read_rows(workdir / "metrics.jsonl")
-    ]
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    assert rows_of(a) == rows_of(b)
-    for which in ("last", "best"):
-        for (path, x), (other, y) in zip(state_of(a, which), state_of(b, which), strict=True):
-            assert path == other
-            np.testing.assert_array_equal(x, y)
 
 
 def test_workdir_holds_log_checkpoints_and_configuration(trained):

@@ -18,8 +18,10 @@ from jaxnets.run_log import read_rows
 from jaxnets.stepper import Stepper
 from jaxnets.task import build
 from jaxnets.train_step import Totals
+from tests.runs import assert_same_run
+from tests.runs import rows as rows_of
 from tests.stopping import stop_after
-from tests.test_train import CONFIG, STEPS, assert_same_run, rows_of, trained  # noqa: F401
+from tests.test_train import CONFIG, STEPS, trained  # noqa: F401
 
 
 def restored(workdir: Path, which: str = "last"):

@@ -89,7 +89,6 @@ def save(workdir: Path, state_dict: Mapping[str, np.ndarray], model: Model) -> N
         store = checkpoints.Checkpoints(workdir, keep=1)
         # A checkpoint of a run is a pair: the state, and the sums of an epoch in progress.
         store.save_best(0, (state, {"steps": np.int32(0)}), {"model": config})
-        store.close()
     shutil.rmtree(workdir / checkpoints.LAST, ignore_errors=True)
     (workdir / CONFIG).write_text(json.dumps({"model": config}, indent=2) + "\n")
 

@@ -40,7 +40,6 @@ def write_workdir(path: Path, run: TrainingRun, best: TrainingRun | None, log: P
         if best is not None:
             store.save_best(best.step, *_jax_checkpoint(best))
         store.save_last(run.step, *_jax_checkpoint(run))
-        store.close()
 
 
 def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[str, Any]]:

@@ -1,6 +1,5 @@
 """One look for all figures, and files that are whole or absent."""
 
-import contextlib
 import io
 import os
 import warnings
@@ -8,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnets.errors import UserError
+from jaxnets.aside import written_aside
 
 # Okabe & Ito's colours, which the colour-blind tell apart; without their yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -96,16 +95,9 @@ def write(path: str | os.PathLike, content: bytes) -> Path:
     Makes the folder.  Raises a UserError where it may not write; an older file then stands.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_aside(path, advice="; choose another folder") as aside:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror}); choose another folder") from e
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
     return path
 
 
