@@ -1,4 +1,4 @@
-"""Process-wide settings of a command: precision, compilation cache, quiet libraries."""
+"""Process-wide settings of a command: precision, memory, compilation cache, quiet libraries."""
 
 import logging
 import os
@@ -6,12 +6,15 @@ import signal
 import warnings
 from pathlib import Path
 
+from jaxnets import _cpu_memory
+
 
 def setup(dtype: str = "float32") -> None:
-    """Before the first array: 64-bit types where `dtype` needs them, and the compilation cache.
+    """Before the first array: 64-bit types where `dtype` needs them, one heap, a cache of programs.
 
     The cache lies in $JAX_COMPILATION_CACHE_DIR, or in ~/.cache/jaxnets/xla.
     """
+    _cpu_memory.one_heap()
     import jax
 
     if dtype == "float64":

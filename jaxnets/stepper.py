@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets import _cpu_memory
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
 from jaxnets.train_step import Task, Totals, TrainState, advance, train_epoch, train_step
@@ -69,6 +70,8 @@ class Stepper:
                 self._programs[program] = compiled
                 what = "an epoch" if program == "epoch" else f"the step for batches of {program}"
                 self._say(f"compiled {what} in {seconds:.1f} s")
+        if self._task.layout.devices[0].platform == "cpu":
+            _cpu_memory.keep(max(map(_temporaries, self._programs.values())))
 
     def start_epoch(self, epoch: int) -> None:
         """Sends the order of the epoch's images to the devices."""
@@ -103,3 +106,8 @@ class Stepper:
         """The totals, or what `epoch` says of the steps, as numpy; waits for the steps before."""
         one = (lambda x: x[0]) if self._task.layout.kind == "pmap" else lambda x: x
         return jax.tree.map(lambda x: one(np.asarray(x)), jax.device_get(totals))
+
+
+def _temporaries(program: Any) -> int:
+    """Bytes that a compiled program takes on all devices of this process while it runs."""
+    return program.memory_analysis().temp_size_in_bytes * jax.local_device_count()

@@ -72,7 +72,8 @@ def machine_line(machine: dict[str, Any]) -> str:
     """Device, versions and what is in force."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     flag = "in force" if machine["cpu_flag"]["in_force"] else "not in force"
+    memory = "kept" if machine["memory_kept"] else "given back"
     line = f"{machine['device']} ({machine['platform']}), {machine['cores']} cores; {versions}"
     if machine["platform"] == "cpu":
-        return f"{line}; CPU flag {flag}"
+        return f"{line}; CPU flag {flag}; freed memory {memory}"
     return f"{line}; TF32 {'allowed' if machine['tf32'] else 'not allowed'} on both sides"

@@ -1,0 +1,138 @@
+"""Memory that a process keeps: hardly a page is asked for twice, and what the user chose stays."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from jaxnets import _cpu_memory
+from jaxnets import config as configs
+from jaxnets.stepper import Stepper
+from jaxnets.task import build
+from tests.test_train import CONFIG
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is Linux's")
+
+STEPS = """
+import json, resource
+from jaxnets import _cpu_memory, runtime
+runtime.setup()
+_cpu_memory.keep(0)
+import jax, jax.numpy as jnp
+from jax import lax
+
+def loss(kernel, images):
+    out = lax.conv(images.transpose(0, 3, 1, 2), kernel, (1, 1), "SAME")
+    return (out**2).mean()
+
+kernel, images = jnp.ones((16, 16, 3, 3)), jnp.ones((512, 32, 32, 16))
+gradient = jax.jit(jax.grad(loss))
+
+def faults(calls):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(calls):
+        gradient(kernel, images).block_until_ready()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls
+
+faults(25)  # until the heap is large enough, wherever its pieces fall
+print(json.dumps([_cpu_memory.kept(), faults(5)]))
+"""
+
+
+def steps(**env: str) -> tuple[bool, float]:
+    """Whether a process kept its memory, and the page faults of a gradient there."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS],
+        env={**kept, "JAX_PLATFORMS": "cpu", **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return tuple(json.loads(done.stdout))
+
+
+@linux
+def test_a_step_asks_for_few_pages():
+    kept, faults = steps()
+    chosen, many = steps(MALLOC_ARENA_TEST="8")  # glibc's own default, but said by the user
+    assert kept
+    assert not chosen
+    assert faults < many / 2, (faults, many)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The settings that glibc was asked for, in a process where nothing is chosen yet."""
+    calls = []
+    for name in [n for n in os.environ if n.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    for name in ("GLIBC_TUNABLES", "LD_PRELOAD", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("_one_heap", "_kept"):
+        monkeypatch.setattr(_cpu_memory, name, False)
+    monkeypatch.setattr(_cpu_memory, "find_spec", lambda name: None)
+    monkeypatch.setattr(_cpu_memory, "_mallopt", lambda: lambda *a: calls.append(a) or 1)
+    return calls
+
+
+def test_each_setting_is_asked_for_once(asked):
+    for _ in range(2):
+        assert _cpu_memory.one_heap()
+    assert not _cpu_memory.kept()
+    for _ in range(2):
+        assert _cpu_memory.keep(_cpu_memory.LIMIT)
+    assert _cpu_memory.kept()
+    assert asked == [*_cpu_memory.ONE_HEAP, *_cpu_memory.NEVER_GIVEN_BACK]
+
+
+def test_large_temporaries_are_given_back(asked):
+    assert _cpu_memory.one_heap()
+    assert not _cpu_memory.keep(_cpu_memory.LIMIT + 1)
+    assert asked == [*_cpu_memory.ONE_HEAP]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_MMAP_MAX_", "65536"),
+        ("GLIBC_TUNABLES", "glibc.rtld.nns=2:glibc.malloc.hugetlb=1"),
+        ("LD_PRELOAD", "libjemalloc.so"),
+        ("JAX_PLATFORMS", "cuda,cpu"),
+    ],
+)
+def test_what_the_user_chose_stays(asked, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert not _cpu_memory.one_heap()
+    assert not _cpu_memory.keep(0)
+    assert not asked
+
+
+@pytest.mark.parametrize("package", ["jax_plugins", "libtpu"])
+def test_beside_an_accelerator_nothing_is_asked(asked, monkeypatch, package):
+    monkeypatch.setattr(_cpu_memory, "find_spec", lambda name: name == package or None)
+    assert not _cpu_memory.one_heap()
+    assert not asked
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert _cpu_memory.one_heap()
+
+
+def test_without_glibc_nothing_happens(asked, monkeypatch):
+    monkeypatch.setattr(_cpu_memory, "_mallopt", lambda: None)
+    assert not _cpu_memory.one_heap()
+    assert not _cpu_memory.keep(0)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's memory")
+def test_a_stepper_tells_what_its_steps_take(monkeypatch):
+    said = []
+    monkeypatch.setattr(_cpu_memory, "keep", said.append)
+    for batch in (40, 400):
+        config, _ = configs.parse(["--config", CONFIG, f"--config.batch_size={batch}"], usage="")
+        run = build(config)
+        Stepper(run.task, run.data, run.state)
+    small, large = said
+    assert 2 * small < large < _cpu_memory.LIMIT
