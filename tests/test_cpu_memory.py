@@ -75,6 +75,7 @@ def asked(monkeypatch):
     for name in ("_one_heap", "_kept"):
         monkeypatch.setattr(_cpu_memory, name, False)
     monkeypatch.setattr(_cpu_memory, "find_spec", lambda name: None)
+    monkeypatch.setattr(_cpu_memory, "room", lambda: 4000)
     monkeypatch.setattr(_cpu_memory, "_mallopt", lambda: lambda *a: calls.append(a) or 1)
     return calls
 
@@ -84,14 +85,14 @@ def test_each_setting_is_asked_for_once(asked):
         assert _cpu_memory.one_heap()
     assert not _cpu_memory.kept()
     for _ in range(2):
-        assert _cpu_memory.keep(_cpu_memory.LIMIT)
+        assert _cpu_memory.keep(1000)
     assert _cpu_memory.kept()
     assert asked == [*_cpu_memory.ONE_HEAP, *_cpu_memory.NEVER_GIVEN_BACK]
 
 
-def test_large_temporaries_are_given_back(asked):
+def test_without_ample_room_memory_is_given_back(asked):
     assert _cpu_memory.one_heap()
-    assert not _cpu_memory.keep(_cpu_memory.LIMIT + 1)
+    assert not _cpu_memory.keep(1001)
     assert asked == [*_cpu_memory.ONE_HEAP]
 
 
@@ -135,4 +136,25 @@ def test_a_stepper_tells_what_its_steps_take(monkeypatch):
         run = build(config)
         Stepper(run.task, run.data, run.state)
     small, large = said
-    assert 2 * small < large < _cpu_memory.LIMIT
+    assert 2 * small < large < 1 << 30
+
+
+@linux
+@pytest.mark.parametrize(
+    ("file", "text", "room"),
+    [
+        ("memory.max", "max\n", 3 << 20),
+        ("memory.max", "2097152\n", 2 << 20),
+        ("memory/memory.limit_in_bytes", "1048576\n", 1 << 20),
+        ("memory/memory.limit_in_bytes", "9223372036854771712\n", 3 << 20),
+    ],
+)
+def test_the_room_is_what_system_and_container_leave(tmp_path, file, text, room):
+    assert _cpu_memory.room(tmp_path) == 0
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    3072 kB\n")
+    assert _cpu_memory.room(tmp_path) == 3 << 20
+    limit = tmp_path / "sys/fs/cgroup" / file
+    limit.parent.mkdir(parents=True)
+    limit.write_text(text)
+    assert _cpu_memory.room(tmp_path) == room
