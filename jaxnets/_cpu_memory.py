@@ -2,9 +2,9 @@
 
 XLA takes the temporaries of a step from malloc in one piece and frees them after it.  glibc maps a
 piece of that size anew each time, and the kernel clears it page by page: 158,000 page faults in
-every step of the 16-channel SE-ResNet at batch 128, a quarter of its time.  From a single heap that
-is never given back there are none.  The price is memory: steps overlap, and what falls between them
-takes the free places, so that up to three times the temporaries stay.
+every step of the 16-channel SE-ResNet at batch 128, three tenths of its time.  From a single heap
+that is never given back there are none.  The price is memory: steps overlap, and what falls between
+them takes the free places, so that up to three times the temporaries stay.
 """
 
 import ctypes
