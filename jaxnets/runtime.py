@@ -9,12 +9,15 @@ from pathlib import Path
 from jaxnets import _cpu_memory
 
 
-def setup(dtype: str = "float32") -> None:
-    """Before the first array: 64-bit types where `dtype` needs them, one heap, a cache of programs.
+def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
+    """Before the first array: 64-bit types where `dtype` needs them, and the compilation cache.
+
+    `one_heap` is for long training: on a CPU steps become faster and compilation slower.
 
     The cache lies in $JAX_COMPILATION_CACHE_DIR, or in ~/.cache/jaxnets/xla.
     """
-    _cpu_memory.one_heap()
+    if one_heap:
+        _cpu_memory.one_heap()
     import jax
 
     if dtype == "float64":

@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's
 STEPS = """
 import json, resource
 from jaxnets import _cpu_memory, runtime
-runtime.setup()
+runtime.setup(one_heap=True)
 _cpu_memory.keep(0)
 import jax, jax.numpy as jnp
 from jax import lax

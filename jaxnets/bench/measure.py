@@ -37,7 +37,7 @@ def measure(
     config = configs.from_json(case.config)
     if against_torch:  # JAX would take three quarters of a GPU for itself
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
-    runtime.setup(config.dtype)
+    runtime.setup(config.dtype, one_heap=True)
     with _without_compilation_cache():
         found = machine.describe(machine.tf32_allowed())
         row = _row(config, case.spec, effort, against_torch, say, clock)
