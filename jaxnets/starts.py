@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import UserError
+from jaxnets.hardware import cores, processor
 
 STARTS = "starts.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -20,7 +21,8 @@ def describe(module: str, argv: Sequence[str], **more: Any) -> dict[str, Any]:
     import jax
 
     devices = jax.devices()
-    kind = devices[0].device_kind if devices[0].platform != "cpu" else f"CPU, {_cpu()}"
+    on_cpu = devices[0].platform == "cpu"
+    kind = f"CPU, {processor()}, {cores()} cores" if on_cpu else devices[0].device_kind
     return {
         "command": shlex.join(["python", "-m", module, *argv]),
         "hardware": f"{len(devices)} x {kind}" if len(devices) > 1 else kind,
@@ -51,13 +53,3 @@ def first(workdir: Path) -> dict[str, Any]:
         return json.loads((workdir / STARTS).read_text().partition("\n")[0])
     except (OSError, ValueError):
         return {}
-
-
-def _cpu() -> str:
-    """The processor's name and how many cores this process may use."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, IndexError):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"

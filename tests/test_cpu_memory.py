@@ -42,12 +42,17 @@ print(json.dumps([_cpu_memory.kept(), faults(5)]))
 """
 
 
+def unchosen() -> dict[str, str]:
+    """The environment without what says how memory is allocated, and where."""
+    names = ("GLIBC_TUNABLES", "LD_PRELOAD", "JAX_PLATFORMS")
+    return {k: v for k, v in os.environ.items() if k not in names and not k.startswith("MALLOC_")}
+
+
 def steps(**env: str) -> tuple[bool, float]:
     """Whether a process kept its memory, and the page faults of a gradient there."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     done = subprocess.run(
         [sys.executable, "-c", STEPS],
-        env={**kept, "JAX_PLATFORMS": "cpu", **env},
+        env={**unchosen(), "JAX_PLATFORMS": "cpu", **env},
         capture_output=True,
         text=True,
         check=True,
@@ -68,10 +73,8 @@ def test_a_step_asks_for_few_pages():
 def asked(monkeypatch):
     """The settings that glibc was asked for, in a process where nothing is chosen yet."""
     calls = []
-    for name in [n for n in os.environ if n.startswith("MALLOC_")]:
+    for name in os.environ.keys() - unchosen().keys():
         monkeypatch.delenv(name)
-    for name in ("GLIBC_TUNABLES", "LD_PRELOAD", "JAX_PLATFORMS"):
-        monkeypatch.delenv(name, raising=False)
     for name in ("_one_heap", "_kept"):
         monkeypatch.setattr(_cpu_memory, name, False)
     monkeypatch.setattr(_cpu_memory, "find_spec", lambda name: None)

@@ -3,12 +3,12 @@
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxnets import _cpu_flags
+from jaxnets.hardware import cores, processor
 
 PACKAGES = ("jaxnets", "jax", "jaxlib", "flax", "optax", "torch")
 
@@ -21,9 +21,9 @@ def describe(tf32: bool | None) -> dict[str, Any]:
     """
     device = jax.local_devices()[0]
     return {
-        "device": _processor() if device.platform == "cpu" else device.device_kind,
+        "device": processor() if device.platform == "cpu" else device.device_kind,
         "platform": device.platform,
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": cores(),
         "load": list(os.getloadavg()),
         "cpu_flag": {"flag": _cpu_flags.FLAG, "in_force": _cpu_flags.in_force()},
@@ -40,12 +40,6 @@ def tf32_allowed() -> bool | None:
     return jax.config.jax_default_matmul_precision not in ("highest", "float32")
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-
-
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
@@ -54,12 +48,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
