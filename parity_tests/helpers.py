@@ -1,15 +1,20 @@
 """What the parity tests share: a model and its twin with the same values, run side by side."""
 
-from collections.abc import Mapping
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import torch
 from torch.nn import functional as F
 
+import jaxnets.runtime
 import torch_ref.models
 from jaxnets.models import create_empty
 from jaxnets.models.functional import Arrays, Network, split
@@ -22,6 +27,20 @@ BOUNDS = {
     "float32": {"eval": 1e-5, "train": 1e-5, "loss": 1e-5, "stats": 1e-5},
 }
 """Relative errors allowed."""
+
+
+@contextlib.contextmanager
+def little_effort() -> Iterator[pytest.MonkeyPatch]:
+    """Commands called in here compile quickly, use one thread, and change no setting of jax."""
+    options = {"xla_backend_optimization_level": 0}
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        # x64 is on here already; the commands would leave it on for the tests that follow.
+        patch.setattr(jaxnets.runtime, "setup", mock.create_autospec(jaxnets.runtime.setup))
+        patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
+        torch.set_num_threads(1)
+        yield patch
+    torch.set_num_threads(threads)
 
 
 class Pair(NamedTuple):

@@ -1,6 +1,5 @@
 """python -m jaxnets.bench --against torch, and the twin as the bench runs it."""
 
-import functools
 import json
 import time
 from pathlib import Path
@@ -9,12 +8,13 @@ import jax
 import pytest
 import torch
 
+import jaxnets
 import jaxnets.bench.__main__ as bench
-import jaxnets.runtime
 from jaxnets import config as configs
 from jaxnets.bench import measure, theirs
 from jaxnets.bench.case import Effort, synthetic
 from jaxnets.bench.torch_augment import DeviceAugment
+from parity_tests.helpers import little_effort
 from torch_ref.augment import make_augment
 from torch_ref.step import train_step
 
@@ -23,16 +23,11 @@ OPS = ("random_resized_crop", "rotation", "crop", "flip", "jitter", "erasing")
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Tiny work, quickly compiled; and x64 is on here already, the command would leave it on."""
-    monkeypatch.setattr(jaxnets.runtime, "setup", lambda dtype: None)
-    monkeypatch.setattr(theirs, "set_up", lambda tf32: None)
-    options = {"xla_backend_optimization_level": 0}
-    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def quick():
+    """Tiny work, quickly compiled; torch's settings stay as they are."""
+    with little_effort() as patch:
+        patch.setattr(theirs, "set_up", lambda tf32: None)
+        yield
 
 
 def recipe(*args: str):

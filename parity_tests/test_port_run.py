@@ -1,6 +1,5 @@
 """Runs of the real trainers that change the framework half-way, and bad files that want to."""
 
-import functools
 import json
 import resource
 import shutil
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-import jaxnets.runtime
 import jaxnets.task
 import jaxnets.train
 import torch_ref.loop
@@ -25,6 +23,7 @@ from jaxnets.port.__main__ import main as port
 from jaxnets.port.convert_run import compare_runs
 from jaxnets.port.verify import Differences
 from jaxnets.run_log import read_rows
+from parity_tests.helpers import little_effort
 from tests.conftest import command, refused  # noqa: F401 - fixtures
 from tests.stopping import stop_after
 
@@ -37,8 +36,8 @@ COMMON = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def little_effort():
-    """Few images, and programs that are compiled quickly, on one thread."""
+def quick():
+    """Few images, and programs that are compiled quickly."""
     digits = load_digits()
     few = digits._replace(
         train_images=digits.train_images[:80],
@@ -46,20 +45,13 @@ def little_effort():
         test_images=digits.test_images[:30],
         test_labels=digits.test_labels[:30],
     )
-    threads = torch.get_num_threads()
     x64 = jax.config.jax_enable_x64
-    with pytest.MonkeyPatch.context() as patch:
+    with little_effort() as patch:
         for module in (jaxnets.task, torch_ref.train):
             patch.setattr(module, "load", lambda *_, **__: few)
-        # x64 is on here already; the commands would leave it on for the tests that follow.
-        patch.setattr(jaxnets.runtime, "setup", lambda *_: None)
-        options = {"xla_backend_optimization_level": 0}
-        patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
-        torch.set_num_threads(1)
         jax.config.update("jax_enable_x64", True)  # in every thread: steps compile side by side
         yield
     jax.config.update("jax_enable_x64", x64)
-    torch.set_num_threads(threads)
 
 
 def train(trainer, workdir: Path, *args: str, stop_at: int | None = None) -> None:

@@ -1,6 +1,5 @@
 """Whole trainings, JAX against PyTorch, and the PyTorch trainer by itself."""
 
-import functools
 import json
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from safetensors.numpy import save_file
 
 import jaxnets.parity.__main__ as parity
 import jaxnets.parity.run
-import jaxnets.runtime
 import jaxnets.task
 import jaxnets.train
 import torch_ref.loop
@@ -26,6 +24,7 @@ from jaxnets import config as configs
 from jaxnets.data.digits import load_digits
 from jaxnets.port import to_state_dict
 from jaxnets.run_log import read_rows
+from parity_tests.helpers import little_effort
 from tests.stopping import stop_after
 
 CONFIG = str(Path(__file__).parents[1] / "tests" / "tiny_config.py")
@@ -48,16 +47,10 @@ cli.run(train.main)
 
 
 @pytest.fixture(autouse=True)
-def little_effort(monkeypatch):
-    """Programs that run a few times on tiny arrays: compiled quickly, on one thread."""
-    # x64 is on here already; the commands would leave it on for the tests that follow.
-    monkeypatch.setattr(jaxnets.runtime, "setup", lambda dtype: None)
-    options = {"xla_backend_optimization_level": 0}
-    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def quick():
+    """Programs that run a few times on tiny arrays."""
+    with little_effort():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from jaxnets import cli
+from jaxnets import _cpu_memory, cli
 
 
 class Result(NamedTuple):
@@ -15,6 +15,14 @@ class Result(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memory_given_back():
+    """What one command asks of malloc would hold for every test after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_cpu_memory, "_mallopt", lambda: None)
+        yield
 
 
 @pytest.fixture
