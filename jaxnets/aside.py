@@ -28,3 +28,11 @@ def written_aside(path: Path, *, name: str = "", advice: str = "") -> Iterator[P
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file aside, and to the disk before it takes its place.  Raises: as above."""
+    with written_aside(path) as aside, open(aside, "w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())

@@ -19,12 +19,18 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
 
-    def error(self, message: str):
-        unknown = message.removeprefix("unrecognized arguments: ").split()
+    def parse_known_args(self, args=None, namespace=None):
+        # Before argparse looks: it would name the flag that is missing, not the one mistyped.
         flags = [flag for action in self._actions for flag in action.option_strings]
-        if message.startswith("unrecognized") and unknown and unknown[0].startswith("-"):
-            near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
-            message += f"; did you mean {near[0]}?" if near else ""
+        for arg in args or ():
+            name = arg.partition("=")[0]
+            if name.startswith("--") and name != "--" and name not in flags:
+                near = difflib.get_close_matches(name, flags, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self.error(f"unrecognized arguments: {arg}{hint}")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
         raise UserError(f"{message} (see python -m {self.prog} --help)")
 
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets import cli
+from jaxnets.aside import write_text
 from jaxnets.errors import UserError
-from jaxnets.run_log import METRICS, write_aside
+from jaxnets.run_log import METRICS
 from jaxnets.workdir import read_config
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def write_report(folder: Path, metrics: dict[str, Any], run: Path | None = None)
     try:
         folder.mkdir(exist_ok=True)
         written = [folder / "metrics.json", folder / "confusion.png"]
-        write_aside(written[0], json.dumps(metrics, indent=2) + "\n")
+        write_text(written[0], json.dumps(metrics, indent=2) + "\n")
         names = [row["name"] for row in metrics["classes"]]
         plot_confusion(np.array(metrics["confusion"]), names, written[1])
         if run is not None and (run / METRICS).exists():

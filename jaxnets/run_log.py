@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxnets.aside import write_text
 from jaxnets.errors import UserError
 from jaxnets.events import Events
 
@@ -68,7 +68,7 @@ class RunLog:
         self._path = workdir / METRICS
         if self._path.exists():
             rows = [r for r in read_rows(self._path) if r["step"] <= resume_step]
-            write_aside(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+            write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         try:
             self._events = Events(workdir, resume_step)
         except ImportError:
@@ -133,22 +133,3 @@ def _row(line: str) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Writes a file beside its place and renames it: readers see the old one or the new one.
-
-    Raises:
-        UserError: it cannot be written; the old one is as it was.
-    """
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        with open(aside, "w") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({e.strerror})") from e

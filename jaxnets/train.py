@@ -18,7 +18,7 @@ from typing import Any
 
 from jaxnets import cli, console, distributed, starts
 from jaxnets import config as configs
-from jaxnets.run_log import write_aside
+from jaxnets.aside import write_text
 from jaxnets.workdir import CONFIG, check_workdir, claim
 
 
@@ -57,7 +57,7 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
                     devices += f" of {jax.process_count()} processes"
                 print(console.opening(config, params, run.data, devices, workdir))
                 if not stored:
-                    write_aside(workdir / CONFIG, configs.to_json(config) + "\n")
+                    write_text(workdir / CONFIG, configs.to_json(config) + "\n")
                 starts.record(workdir, starts.describe("jaxnets.train", argv, parameters=params))
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
         return train(config, run, workdir)

@@ -331,6 +331,10 @@ def test_a_wrong_argument_is_one_line(args, hint, run, npy, tmp_path, refused, m
     assert list(tmp_path.iterdir()) == [npy]
 
 
+def test_a_mistyped_flag_is_named_before_a_missing_one(refused):
+    assert "--workdr=x; did you mean --workdir?" in refused("jaxnets.predict", "--workdr=x")
+
+
 class Evil:
     def __reduce__(self):
         return (Path.touch, (Path("touched"),))

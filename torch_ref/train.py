@@ -15,9 +15,9 @@ from pathlib import Path
 
 from jaxnets import cli, console
 from jaxnets import config as configs
+from jaxnets.aside import write_text
 from jaxnets.data import load
 from jaxnets.errors import UserError
-from jaxnets.run_log import write_aside
 from jaxnets.workdir import CONFIG, check_workdir, claim
 
 FLAGS = (
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         device = f"torch {torch.__version__} on {task.device.type}"
         print(console.opening(config, parameters, data, device, workdir))
         if not stored:
-            write_aside(workdir / CONFIG, configs.to_json(config) + "\n")
+            write_text(workdir / CONFIG, configs.to_json(config) + "\n")
         return train(config, task, data, workdir)
     finally:
         lock.close()

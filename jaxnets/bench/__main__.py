@@ -25,9 +25,9 @@ from typing import Any
 
 from jaxnets import cli
 from jaxnets import config as configs
+from jaxnets.aside import write_text
 from jaxnets.bench.case import Case, Effort, cases, dtypes, numbers
 from jaxnets.errors import UserError, unknown
-from jaxnets.run_log import write_aside
 
 FLAGS = (
     configs.Flag("against", "torch", "measure the PyTorch twins too"),
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         if flags["json"]:
             head = {"command": ["python", "-m", "jaxnets.bench", *argv], **effort._asdict()}
             result = {**head, "machine": machine, "rows": rows}
-            write_aside(Path(flags["json"]), json.dumps(result, indent=2) + "\n")
+            write_text(Path(flags["json"]), json.dumps(result, indent=2) + "\n")
 
     from jaxnets.bench.show import show_result
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
+from jaxnets.aside import write_text
 from jaxnets.errors import UserError
 from jaxnets.parity.layers import BOUNDS, INPUT, Comparison, Model, Row, beyond
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
-from jaxnets.run_log import write_aside
 from jaxnets.tables import show as show_table
 from jaxnets.tables import table_of
 
@@ -95,7 +95,7 @@ def write(folder: Path, model: Model, found: Comparison, train: bool) -> list[Pa
     paths = [folder / "layers.json", folder / "layers.png"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_aside(paths[0], json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_text(paths[0], json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as e:
         raise UserError(f"--out {folder}: cannot be written ({e.strerror})") from e
     mode = "training" if train else "evaluation"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxnets.aside import write_text
 from jaxnets.errors import UserError
 from jaxnets.parity.run import Row, Side
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
-from jaxnets.run_log import write_aside
 
 HEADER = (
     "  step         lr   jax: loss  grad norm  torch: loss  grad norm  "
@@ -84,7 +84,7 @@ def write(
     paths = [folder / "parity.json", folder / "parity.png"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_aside(paths[0], json.dumps(content, indent=1) + "\n")
+        write_text(paths[0], json.dumps(content, indent=1) + "\n")
     except OSError as e:
         raise UserError(f"--out {folder}: cannot be written ({e.strerror})") from e
     plot(rows, paths[1], f"{config.name}, {config.dtype}", tolerance)
