@@ -70,6 +70,10 @@ class Calls:
     def __reduce__(self):
         return self.reduced
 
+    def __repr__(self):
+        function, arguments = self.reduced
+        return f"{function.__qualname__}{arguments}"
+
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_call_is_refused_by_name_and_not_made(protocol, tmp_path):

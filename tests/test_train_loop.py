@@ -244,6 +244,15 @@ def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32():
     assert all(":bf16[" in line for line in lines)
 
 
+def test_bfloat16_learns_as_float32_does(trained, tmp_path, command):  # noqa: F811
+    workdir = tmp_path / "tiny"
+    args = ("--config", CONFIG, "--workdir", workdir, "--config.dtype=bfloat16")
+    assert command("jaxnets.train", *args).code == 0
+    for half, single in zip(rows_of(workdir), rows_of(trained), strict=True):
+        assert half["train/loss"] == pytest.approx(single["train/loss"], rel=0.02)
+        assert half["train/loss"] != single["train/loss"]
+
+
 # The validation split
 
 
