@@ -5,7 +5,7 @@ import jax
 import pytest
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def x64():
     """Arrays of 64-bit types stay what they are while these tests run."""
     with jax.enable_x64(True):

@@ -45,13 +45,13 @@ def quick():
         test_images=digits.test_images[:30],
         test_labels=digits.test_labels[:30],
     )
-    x64 = jax.config.jax_enable_x64
     with little_effort() as patch:
         for module in (jaxnets.task, torch_ref.train):
             patch.setattr(module, "load", lambda *_, **__: few)
-        jax.config.update("jax_enable_x64", True)  # in every thread: steps compile side by side
+        # In every thread, not in this one alone as for all tests here: steps compile side by side.
+        jax.config.update("jax_enable_x64", True)
         yield
-    jax.config.update("jax_enable_x64", x64)
+        jax.config.update("jax_enable_x64", False)
 
 
 def train(trainer, workdir: Path, *args: str, stop_at: int | None = None) -> None:
