@@ -17,6 +17,7 @@ from jaxnets.errors import UserError
 from jaxnets.evaluation import Evaluator
 from jaxnets.run_log import NoLog, Progress, RunLog, epoch_row
 from jaxnets.runtime import StopSignal
+from jaxnets.saver import Saver
 from jaxnets.stepper import Stepper
 from jaxnets.task import Run, eval_params
 from jaxnets.time_budget import TimeBudget
@@ -65,7 +66,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             workdir=workdir,
             say=say,
             quiet=quiet,
-            checkpoints=checkpoints,
+            saver=stack.enter_context(Saver(checkpoints)),
             stepper=Stepper(run.task, data, at.state, say, whole_epochs=config.epoch_in_one_call),
             test=evaluator(data.test_images, data.test_labels),
             val=None if data.val_images is None else evaluator(data.val_images, data.val_labels),
@@ -83,6 +84,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             except console.Diverged as e:
                 if config.on_nan == "stop":
                     raise
+                loop.saver.wait()
                 at = _resume(run, checkpoints, say)
                 loop.skip.update(e.steps)
                 say(
@@ -121,7 +123,7 @@ class _Loop:
     workdir: Path
     say: Callable[[str], None]
     quiet: bool
-    checkpoints: Checkpoints
+    saver: Saver
     stepper: Stepper
     test: Evaluator
     val: Evaluator | None
@@ -143,6 +145,7 @@ class _Loop:
             seconds = time.perf_counter() - started
             at.progress = at.progress._replace(seconds=at.progress.seconds + seconds)
             complete = at.step == (epoch + 1) * steps
+            self.saver.wait()  # for those of the epoch before
             if complete:
                 self._evaluate(at, log, (float(at.totals.images) - images) / seconds)
             # In one call, an epoch is not begun if the time left would not do for it.
@@ -152,9 +155,11 @@ class _Loop:
             if due or ends or at.step == last_step:
                 self.save_last(at)
             if ends:
+                self.saver.wait()
                 self.say(console.stopped(at.step, last_step))
                 return 128 + self.stop.received if self.stop.received else 0
         log.images(at.step, self._end_images)
+        self.saver.wait()
         self.say(console.closing(config, at.progress, self.selected_on))
         self.say(f"next: python -m jaxnets.evaluate --workdir {self.workdir}")
         return 0
@@ -166,7 +171,7 @@ class _Loop:
 
     def save_last(self, at: _At) -> None:
         """Saves a checkpoint to go on from."""
-        self.checkpoints.save_last(at.step, (at.state, at.totals), self._meta(at))
+        self.saver.save_last(at.step, (at.state, at.totals), self._meta(at))
 
     def _meta(self, at: _At) -> dict[str, Any]:
         return {
@@ -209,7 +214,7 @@ class _Loop:
             at.progress = at.progress._replace(best_accuracy=accuracy, best_step=at.step)
         self.say(console.epoch_line(config, row, better))
         if better:
-            self.checkpoints.save_best(at.step, (at.state, at.totals), self._meta(at))
+            self.saver.save_best(at.step, (at.state, at.totals), self._meta(at))
 
     def _end_images(self) -> dict[str, bytes]:
         from jaxnets.report.tensorboard import end_images
