@@ -32,7 +32,7 @@ def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
     try:
         buffer = io.BytesIO()  # torch.save does not say by itself that a disk is full
         torch.save(content, buffer)
-        aside.write_bytes(buffer.getbuffer())
+        aside.write_bytes(buffer.getvalue())  # a view in a traceback crashes Python 3.12.1
         os.replace(aside, path)
     except (OSError, RuntimeError) as e:
         aside.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def save_file(path: Path, content: Any) -> None:
     """`torch.save`, which does not say by itself that a disk is full."""
     buffer = io.BytesIO()
     require(path).save(content, buffer)
-    path.write_bytes(buffer.getbuffer())
+    path.write_bytes(buffer.getvalue())  # a view of it in a traceback crashes Python 3.12.1
 
 
 def to_numpy(tree: Any) -> Any:
