@@ -150,10 +150,10 @@ def parse(
 
     spec, rest = _take(argv, "config")
     if spec is None:
-        names = [arg.lstrip("-").partition("=")[0] for arg in rest]
-        typo = difflib.get_close_matches("config", names, n=1, cutoff=0.7)
+        names = [arg.partition("=")[0] for arg in rest if not arg.startswith("--config.")]
+        typo = difflib.get_close_matches("--config", names, n=1, cutoff=0.8)
         if typo:
-            raise UserError(f"unknown flag --{typo[0]}; did you mean --config?")
+            raise UserError(f"unknown flag {typo[0]}; did you mean --config?")
         raise UserError("no --config: name a recipe, e.g. --config configs/se_resnet.py")
     config = _load(spec)
     keys = flatten(config.to_dict())

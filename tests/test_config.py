@@ -98,6 +98,7 @@ def test_overrides_reach_the_network():
     [
         ([], "usage"),
         (["--workdir=x"], "no --config"),
+        (["--config.lr=1"], "no --config"),
         (["--confg=configs/se_resnet.py"], "--confg; did you mean --config?"),
         (["--config=configs/se_resnt.py"], "configs/se_resnt.py: no such file"),
         (["--config=configs/se_resnet.py:documentd"], "did you mean 'documented'"),
