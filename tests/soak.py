@@ -147,15 +147,15 @@ def footprint(pid: int, minutes: float) -> Footprint:
 
 def grown(held: Sequence[Footprint], peaks: Sequence[dict[str, float]]) -> list[str]:
     """What became more over the rounds."""
-    faults, middle = [], len(held) // 2
-    early, late = held[:middle], held[middle:]
+    faults, late = [], held[len(held) // 2 :]  # until then, pools of threads fill as need be
     growth = trend([f.minutes for f in late], [f.mib for f in late])
     print(f"long training: {growth:+.3f} MiB a minute")
     if growth > GROWTH:
         faults.append(f"the long training grows by {growth:.2f} MiB a minute, more than {GROWTH}")
     for what in ("files", "threads"):
         # The fewest: at some moments a checkpoint is being written.
-        before, after = (min(getattr(f, what) for f in part) for part in (early, late))
+        counts, middle = [getattr(f, what) for f in late], len(late) // 2
+        before, after = min(counts[:middle]), min(counts[middle:])
         if after > before:
             faults.append(f"its open {what} grow from {before} to {after}")
     for module in peaks[0]:
