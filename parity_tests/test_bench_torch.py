@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 import torch
+from helpers import little_effort
 
 import jaxnets
 import jaxnets.bench.__main__ as bench
@@ -14,7 +15,6 @@ from jaxnets import config as configs
 from jaxnets.bench import measure, theirs
 from jaxnets.bench.case import Effort, synthetic
 from jaxnets.bench.torch_augment import DeviceAugment
-from parity_tests.helpers import little_effort
 from torch_ref.augment import make_augment
 from torch_ref.step import train_step
 

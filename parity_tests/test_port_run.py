@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from helpers import little_effort
 
 import jaxnets.task
 import jaxnets.train
@@ -23,7 +24,6 @@ from jaxnets.port.__main__ import main as port
 from jaxnets.port.convert_run import compare_runs
 from jaxnets.port.verify import Differences
 from jaxnets.run_log import read_rows
-from parity_tests.helpers import little_effort
 from tests.conftest import command, refused  # noqa: F401 - fixtures
 from tests.stopping import stop_after
 

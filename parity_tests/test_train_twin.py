@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from helpers import little_effort
 from safetensors.numpy import save_file
 
 import jaxnets.parity.__main__ as parity
@@ -24,7 +25,6 @@ from jaxnets import config as configs
 from jaxnets.data.digits import load_digits
 from jaxnets.port import to_state_dict
 from jaxnets.run_log import read_rows
-from parity_tests.helpers import little_effort
 from tests.stopping import stop_after
 
 CONFIG = str(Path(__file__).parents[1] / "tests" / "tiny_config.py")

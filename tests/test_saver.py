@@ -75,14 +75,14 @@ def test_training_does_not_wait_for_the_disk(tmp_path, command, monkeypatch):
             assert begun.wait(60)
             super().save_last(step, state, meta)
 
-    class Counted(train_loop.Stepper):
+    class Telling(train_loop.Stepper):
         def start_epoch(self, epoch):
             if epoch == 1:
                 begun.set()
             super().start_epoch(epoch)
 
     monkeypatch.setattr(train_loop, "Checkpoints", Slow)
-    monkeypatch.setattr(train_loop, "Stepper", Counted)
+    monkeypatch.setattr(train_loop, "Stepper", Telling)
     args = ("--config", CONFIG, "--workdir", tmp_path / "x", "--config.num_epochs=2")
     assert command("jaxnets.train", *args).code == 0
     assert checkpoint.find(tmp_path / "x", "last")[1] == 2 * STEPS
