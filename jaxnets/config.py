@@ -100,6 +100,8 @@ def default_config() -> Any:
     s.milestones, s.gamma = (60, 120, 160), 0.1  # multistep, epochs
     s.max_lr, s.pct_start, s.div_factor, s.final_div_factor = 0.1, 0.3, 25.0, 1e4  # one_cycle
     s.cycle_momentum, s.base_momentum, s.max_momentum = True, 0.85, 0.95
+    s.total_epochs = config_dict.placeholder(int)  # one_cycle, planned over; None: num_epochs
+    s.restart_every_epoch = False  # one_cycle, made anew at the start of each epoch
 
     c.loss = ConfigDict({"label_smoothing": 0.0})
     c.eval_weights = "fast"  # fast; slow: Lookahead's slow weights

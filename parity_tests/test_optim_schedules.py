@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as torch_schedules
 
-from jaxnets.optim import schedules
+from jaxnets.config import default_config
+from jaxnets.optim import make_optimizer, schedules
 
 LR = 0.1
 
@@ -110,6 +111,34 @@ def test_one_cycle_is_torchs_and_then_holds(total, pct_start, warm):
     ]:
         expected = _torch_curve(make, warm + total, key)
         _assert_same(schedule, np.append(expected, [expected[-1]] * 5))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_one_cycle_made_anew_every_epoch_is_torchs(optimizer):
+    """As S0's published code does: a new OneCycleLR, over the whole run, on the same optimizer."""
+    epochs, steps, curve = 5, 7, []
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    if optimizer == "sgd":
+        torch_optim = torch.optim.SGD(weights, lr=0.001, momentum=0.9)
+    else:
+        torch_optim = torch.optim.AdamW(weights, lr=0.01)
+    for _ in range(epochs):
+        scheduler = torch_schedules.OneCycleLR(
+            torch_optim, max_lr=0.1, epochs=epochs, steps_per_epoch=steps
+        )
+        for _ in range(steps):
+            (group,) = torch_optim.param_groups
+            curve.append((group["lr"], group.get("momentum") or group["betas"][0]))
+            torch_optim.step()
+            scheduler.step()
+
+    config = default_config()
+    config.optim.name = optimizer
+    config.schedule.update({"name": "one_cycle", "per": "step", "restart_every_epoch": True})
+    ours = make_optimizer(config.optim, config.schedule, steps_per_epoch=steps, num_epochs=epochs)
+    _assert_same(ours.lr, np.array(curve)[:, 0])
+    _assert_same(ours.momentum, np.array(curve)[:, 1])
+    assert curve[0][0] == curve[steps][0] < curve[steps - 1][0] < 0.1
 
 
 def test_warm_restarts_go_on_for_ever():

@@ -136,6 +136,8 @@ SCHEDULES = [
         "warmup_epochs": 3,
     },
     {"name": "one_cycle", "max_lr": 0.08, "per": "epoch", "base_momentum": 0.7, "warmup_epochs": 3},
+    {"name": "one_cycle", "max_lr": 0.08, "total_epochs": 4, "warmup_epochs": 1},
+    {"name": "one_cycle", "max_lr": 0.08, "restart_every_epoch": True},
     {"name": "constant", "warmup_epochs": 3},
 ]
 MATRIX = [(o, look, c) for o in OPTIMIZERS for look in LOOKAHEADS for c in CLIPS]

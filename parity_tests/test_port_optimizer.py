@@ -51,6 +51,7 @@ SCHEDULES = {
     "one_cycle": {"name": "one_cycle", "per": "step"},
     "slow_cycle": {"name": "one_cycle", "per": "epoch", "cycle_momentum": False},
     "cosine_by_step": {"name": "cosine", "per": "step"},
+    "made_anew": {"name": "one_cycle", "per": "step", "restart_every_epoch": True},
 }
 # Every optimizer with every Lookahead, and with every schedule.
 CASES = [

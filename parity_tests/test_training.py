@@ -47,6 +47,8 @@ RECIPES = [
     "cifar100:v3",
     "cifar100:v4",
     "cifar100:v5",
+    "cifar100:v1_as_run",
+    "cifar100:v3_as_run",
     pytest.param("cifar100:v5_as_run", marks=pytest.mark.slow),
     "resnet18",
 ]

@@ -75,11 +75,21 @@ def test_every_preset_is_valid_and_lists_its_models_options(recipe, preset):
             "optim.name": "sgd", "schedule.name": "one_cycle", "schedule.max_lr": 0.1,
             "batch_size": 32, "num_epochs": 50, "augment.jitter.brightness": 0.2,
             "augment.jitter.hue": 0.1, "data.name": "cifar100"}),
-        ("cifar100", "v2_as_run", {"loss.label_smoothing": 0.0}),
+        ("cifar100", "v1_as_run", {
+            "schedule.restart_every_epoch": False, "schedule.total_epochs": 70, "num_epochs": 46,
+            "schedule.max_lr": 0.1, "optim.lr": 0.001, "optim.weight_decay": 5e-4}),
+        ("cifar100", "v2_as_run", {
+            "loss.label_smoothing": 0.0, "schedule.restart_every_epoch": True, "num_epochs": 50,
+            "schedule.max_lr": 0.1, "optim.name": "sgd"}),
+        ("cifar100", "v3_as_run", {
+            "loss.label_smoothing": 0.1, "schedule.restart_every_epoch": True, "num_epochs": 50,
+            "schedule.max_lr": 0.1, "optim.name": "adamw", "optim.weight_decay": 0.01}),
         ("cifar100", "v5", {
             "optim.name": "adamw", "optim.weight_decay": 0.01, "schedule.max_lr": 0.01,
             "model.residual": True, "loss.label_smoothing": 0.1}),
-        ("cifar100", "v5_as_run", {"model.residual": False}),
+        ("cifar100", "v5_as_run", {
+            "model.residual": False, "schedule.restart_every_epoch": True,
+            "schedule.total_epochs": 50, "num_epochs": 14}),
     ],
 )  # fmt: skip
 def test_recipes_are_the_documents(recipe, preset, expected):

@@ -97,6 +97,11 @@ BAD = [
     ({"schedule.name": "one_cycle", "schedule.pct_start": 1 / 30}, "other than 1/30"),
     ({"schedule.name": "one_cycle", "schedule.div_factor": 0.0}, "config.schedule.div_factor=0.0"),
     ({"schedule.name": "one_cycle", "schedule.max_momentum": 1.0}, "between 0 and 1"),
+    ({"schedule.name": "one_cycle", "schedule.total_epochs": 0}, "total_epochs=0: must be a whole"),
+    (
+        {"schedule.name": "one_cycle", "schedule.restart_every_epoch": True},
+        "restart_every_epoch=True: must be False, unless per=step and warmup_epochs=0",
+    ),
 ]  # fmt: skip
 
 

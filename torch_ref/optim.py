@@ -1,6 +1,6 @@
 """The optimizer of a recipe, out of genuine `torch.optim` parts, and Lookahead."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -65,12 +65,23 @@ class Lookahead:
 
 
 class Optimizer:
-    """Clip, step and schedule in one `step()`; `lr` and `momentum` are those of the next step."""
+    """Clip, step and schedule in one `step()`; `lr` and `momentum` are those of the next step.
+
+    `make_scheduler` is called at the start, and again after every `restart` steps if given.
+    """
 
     def __init__(
-        self, optimizer, scheduler, clip: str, clip_at: float | None, every: int, last: int
+        self,
+        optimizer,
+        make_scheduler: Callable[[], lr_scheduler.LRScheduler],
+        clip: str,
+        clip_at: float | None,
+        every: int,
+        last: int,
+        restart: int | None,
     ):
-        self.optimizer, self.scheduler = optimizer, scheduler
+        self.optimizer, self.scheduler = optimizer, make_scheduler()
+        self.make_scheduler, self.restart = make_scheduler, restart
         self.clip, self.clip_at = clip, clip_at
         self.every, self.last, self.count = every, last, 0
 
@@ -95,8 +106,10 @@ class Optimizer:
             torch.nn.utils.clip_grad_norm_(params, self.clip_at)
         self.optimizer.step()
         self.count += 1
+        if self.restart and self.count % self.restart == 0:
+            self.scheduler = self.make_scheduler()
         # OneCycleLR raises beyond its last position: stay there.
-        if self.count % self.every == 0 and self.count // self.every <= self.last:
+        elif self.count % self.every == 0 and self.count // self.every <= self.last:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,21 +142,23 @@ def make_optimizer(
     inner = _inner(params, optim_config)
     by_epoch = _get(schedule_config, "per", "epoch") == "epoch"
     unit = 1 if by_epoch else steps_per_epoch
-    scheduler = _scheduler(inner, schedule_config, unit, num_epochs)
+    one_cycle = schedule_config.name == "one_cycle"
+    planned = _get(schedule_config, "total_epochs", num_epochs) if one_cycle else num_epochs
+    restart = one_cycle and _get(schedule_config, "restart_every_epoch", False)
     look = _get(optim_config, "lookahead", None)
     optimizer = inner
     if _get(look, "enabled", False):
         optimizer = Lookahead(
             inner, _get(look, "k", 5), _get(look, "alpha", 0.5), _get(look, "first_sync", None)
         )
-    one_cycle = schedule_config.name == "one_cycle"
     return Optimizer(
         optimizer,
-        scheduler,
+        lambda: _scheduler(inner, schedule_config, unit, planned),
         clip=_get(optim_config, "clip", "none"),
         clip_at=_get(optim_config, "clip_at", None),
         every=steps_per_epoch if by_epoch else 1,
-        last=num_epochs * unit - 1 if one_cycle else float("inf"),
+        last=planned * unit - 1 if one_cycle else float("inf"),
+        restart=steps_per_epoch if restart else None,
     )
 
 

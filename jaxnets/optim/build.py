@@ -38,7 +38,9 @@ def make_optimizer(
     clipped gradient, `adamw` shrinks the parameters by lr * decay. `weight_decay=None` is torch's
     default (0; 1e-2 for adamw). `nesterov` and `momentum` concern sgd; `beta1`, `beta2` and `eps`
     the others. Schedules run per step or per epoch; `one_cycle` ignores `optim.lr`, and its
-    `cycle_momentum` drives sgd's momentum or Adam's beta1.
+    `cycle_momentum` drives sgd's momentum or Adam's beta1. It is planned over `total_epochs`, the
+    run's by default; with `restart_every_epoch` it is made anew at the start of each epoch, as S0's
+    published code did, and so never gets beyond its first epoch.
 
     Raises UserError naming the key and its allowed values.
     """
@@ -109,7 +111,10 @@ def _schedules(
     by_epoch = config.choice("per", ("step", "epoch"), "epoch") == "epoch"
     unit = 1 if by_epoch else steps_per_epoch  # positions of the schedule in one epoch
     warm, factor = _warm_up(config, by_epoch, unit, num_epochs)
-    length = num_epochs * unit - warm
+    planned = num_epochs
+    if name == "one_cycle":
+        planned = config.integer("total_epochs", math.floor(warm / unit) + 1, num_epochs)
+    length = planned * unit - warm
 
     def by_step(schedule: Schedule) -> Schedule:
         return schedules.per_epoch(schedule, steps_per_epoch) if by_epoch else schedule
@@ -119,6 +124,13 @@ def _schedules(
 
     if name == "one_cycle":
         lr, initial_lr, momentum = _one_cycle(config, length)
+        if config.flag("restart_every_epoch"):
+            _require(
+                not by_epoch and warm == 0, config.key("restart_every_epoch"), True,
+                "False, unless per=step and warmup_epochs=0",
+            )  # fmt: skip
+            lr = schedules.restarted(lr, unit)
+            momentum = momentum and schedules.restarted(momentum, unit)
         if momentum is not None:  # the cycle has not begun while the learning rate warms up
             momentum = by_step(schedules.delay(momentum, warm))
         return warm_up(lr, initial_lr), momentum

@@ -108,6 +108,11 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     return lambda count: schedule(count // steps_per_epoch)
 
 
+def restarted(schedule: Schedule, period: int) -> Schedule:
+    """`schedule` made anew every `period` counts: it never gets beyond its first `period`."""
+    return lambda count: schedule(count % period)
+
+
 def _half_cosine(start: float, end: float, fraction: jax.Array) -> jax.Array:
     return end + (start - end) * (1 + jnp.cos(math.pi * fraction)) / 2
 
