@@ -1,7 +1,7 @@
 """Small CIFAR classifiers in JAX beside their PyTorch twins, proved to compute the same numbers.
 
 >>> import jaxnets
->>> model = jaxnets.create_model("se_resnet")
+>>> model = jaxnets.create_model("se_resnet", num_channels=16)
 >>> model.eval()
 """
 
@@ -21,11 +21,15 @@ _LAZY = {
     "model_options": "jaxnets.models",
     "load_weights": "jaxnets.port",
 }
+# So are the packages that users call functions of, as jaxnets.port.load(...).
+_PACKAGES = ("data", "models", "optim", "port")
 
-__all__ = ["UserError", "__version__", *_LAZY]
+__all__ = ["UserError", "__version__", *_LAZY, *_PACKAGES]
 
 
 def __getattr__(name: str):
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"jaxnets.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import operator
 import re
 import shlex
 import shutil
@@ -10,11 +11,16 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+
+import jaxnets
+from jaxnets.models import create_model
+from jaxnets.port import to_state_dict
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -87,6 +93,12 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     return capsys.readouterr().out
 
 
+# The Python of all documents, a block each.
+BLOCKS = [
+    pytest.param(code, id=f"{path.name}-{i}")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    for i, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+]
 TOGETHER = [c for c in COMMANDS if "--distributed" in c]
 PYTHON = [
     c for c in COMMANDS if c.startswith("python -m") and "pytest" not in c and c not in TOGETHER
@@ -156,20 +168,39 @@ def test_the_demo_reaches_what_it_promises(tmp_path, command):
     assert json.loads((workdir / "report" / "metrics.json").read_text())["accuracy"] >= 0.97
 
 
-def test_python_of_the_readme(tmp_path, monkeypatch, capsys):
-    torch = pytest.importorskip("torch")
-    import jaxnets
-    from jaxnets.port import to_state_dict
+@pytest.fixture
+def just_imported(monkeypatch):
+    """`jaxnets` as a new process has it: without the parts that other tests have imported."""
+    for name, value in list(vars(jaxnets).items()):
+        if isinstance(value, ModuleType) and value.__name__.startswith("jaxnets."):
+            monkeypatch.delattr(jaxnets, name)
 
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    model = jaxnets.create_model("se_resnet", num_channels=16)
+
+@pytest.mark.parametrize("code", BLOCKS)
+def test_python_of_the_documents(code, just_imported, folder, monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    copy_a_run(folder, "runs/quickstart", monkeypatch, capsys)
+    model = create_model("se_resnet", num_channels=16)
     tensors = {k: torch.tensor(v) for k, v in to_state_dict(model).items()}
-    torch.save(tensors, tmp_path / "se_resnet.pth")
-    monkeypatch.chdir(tmp_path)
+    torch.save(tensors, folder / "se_resnet.pth")
+    monkeypatch.chdir(folder)
     names: dict = {}
     exec(code, names)
-    assert names["logits"].shape == (1, 10)
-    assert "se_resnet" in capsys.readouterr().out
+    if "logits" in names:  # what the comments beside them say
+        assert names["logits"].shape == (1, 10)
+        assert "se_resnet" in capsys.readouterr().out
+    if "twin" in names:
+        assert isinstance(names["twin"], torch.nn.Module)
+        assert all(isinstance(value, np.ndarray) for value in names["weights"].values())
+        assert (folder / "weights.safetensors").is_file()
+
+
+def test_functions_that_the_readme_names(just_imported):
+    assert len(BLOCKS) >= 2
+    functions = re.findall(r"\bjaxnets\.([\w.]+)\(", README)
+    assert {"create_model", "model_options", "port.load", "port.save"} <= {*functions}
+    for name in functions:
+        assert callable(operator.attrgetter(name)(jaxnets)), name
 
 
 def test_table_of_models(command):

@@ -35,8 +35,10 @@ def record_calls(
 
     The classes' `__call__` is replaced for that long: one thread at a time.
 
-    >>> calls = record_calls(model, jnp.zeros((1, 32, 32, 3)), keep=True)
-    >>> {call.name: call.value for call in calls}["linear"].shape
+    >>> from jaxnets.models import create_model
+    >>> image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    >>> calls = record_calls(create_model("se_resnet", num_channels=16), image)
+    >>> {call.name: call.output for call in calls}["linear"]
     (1, 10)
     """
     calls: list[Call] = []
