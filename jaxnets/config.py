@@ -8,8 +8,10 @@ Importing this module imports neither jax nor torch: both trainers read the same
 import difflib
 import json
 import math
+import re
 import runpy
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +54,23 @@ _COMMON = (
 )
 
 
+class _Operation(NamedTuple):
+    """What ml_collections applies when a reference is read: fn(its own value, *args)."""
+
+    fn: Callable[..., Any]
+    args: list[Any]
+
+
+def default_decay(optimizer: str) -> float:
+    """The weight decay where nobody sets one: AdamW's, decoupled, is of another scale."""
+    return 1e-2 if optimizer == "adamw" else 5e-4
+
+
 def default_config() -> Any:
-    """Every key with its default, as an ml_collections.ConfigDict; recipes change what differs."""
+    """Every key with its default, as an ml_collections.ConfigDict; recipes change what differs.
+
+    Other keys cannot be added, but to `model`: the options of its network.
+    """
     from ml_collections import ConfigDict, config_dict
 
     c = ConfigDict()
@@ -85,7 +102,9 @@ def default_config() -> Any:
     o.lr = 0.1
     o.momentum, o.nesterov = 0.9, False  # sgd
     o.beta1, o.beta2, o.eps = 0.9, 0.999, 1e-8  # adam, adamw
-    o.weight_decay = 5e-4  # coupled for sgd and adam, decoupled for adamw; of every parameter
+    # Coupled for sgd and adam, 5e-4; decoupled for adamw, 1e-2; of every parameter.
+    by_name = _Operation(lambda _, name: default_decay(name), [o.get_ref("name")])
+    o.weight_decay = config_dict.FieldReference(0.0, op=by_name)
     o.clip, o.clip_at = "none", 0.1  # none, value, norm
     o.lookahead = ConfigDict({"enabled": False, "k": 5, "alpha": 0.5})
     o.lookahead.first_sync = config_dict.placeholder(int)  # None: after step k; 1: after step 1
@@ -116,6 +135,8 @@ def default_config() -> Any:
     c.on_nan = "stop"  # stop; restore: back to the last checkpoint, skip those batches
     c.stop_after_minutes = config_dict.placeholder(float)  # then save and end; None: never
     c.checkpoint = ConfigDict({"keep": 2, "every_epochs": 1})
+    c.lock()  # a mistyped key in a recipe is an error; the options of a model, it checks itself
+    c.model.unlock()
     return c
 
 
@@ -158,7 +179,7 @@ def parse(
             raise UserError(f"unknown flag {typo[0]}; did you mean --config?")
         raise UserError("no --config: name a recipe, e.g. --config configs/se_resnet.py")
     config = _load(spec)
-    keys = flatten(config.to_dict())
+    recipe, keys = config.optim.to_dict(), flatten(config.to_dict())
     for arg in rest:
         key = arg.lstrip("-").partition("=")[0]
         if key.startswith("config.") and key.removeprefix("config.") not in keys:
@@ -177,10 +198,23 @@ def parse(
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
     validate(config)
+    if not any("config.optim.weight_decay" in arg for arg in rest):
+        _note_decay(recipe, config.optim)
     if values.print_config:
         print(to_json(config))
         return None
     return config, {flag.name: values[flag.name].value for flag in flags}
+
+
+def _note_decay(recipe: Mapping[str, Any], optim: Any) -> None:
+    """Says that a weight decay, which a recipe sets for one optimizer, stays for another one."""
+    decay, usual = optim.weight_decay, default_decay(optim.name)
+    if optim.name != recipe["name"] and decay != usual:
+        print(
+            f"note: config.optim.weight_decay={decay} is what the recipe sets for {recipe['name']};"
+            f" the default for {optim.name} is {usual}",
+            file=sys.stderr,
+        )
 
 
 def _help(flags: Sequence[Flag]) -> str:
@@ -212,13 +246,40 @@ def _load(spec: str) -> Any:
         config = get_config(preset) if colon else get_config()
     except UserError as e:
         raise UserError(f"--config {spec}: {e}") from e
-    except KeyError as e:
-        raise UserError(f"--config {path}: {e} is not defined there; see configs/") from e
     except Exception as e:
+        if (locked := _LOCKED.search(str(e))) is not None:
+            raise _no_such_key(path, *locked.groups()) from e
+        if isinstance(e, KeyError):
+            raise UserError(f"--config {path}: {e} is not defined there; see configs/") from e
         raise UserError(f"--config {spec}: {type(e).__name__}: {e}") from e
     if not hasattr(config, "to_dict") or "model" not in config:
         raise UserError(f"--config {path}: get_config must return a ConfigDict with a model")
+    _check_keys(path, config)
     return config
+
+
+# What ml_collections says of a key that cannot be added, and the nearest one if it knows one.
+_LOCKED = re.compile(
+    r'Key "(.*?)" does not exist and cannot be added(?:.*Did you mean "(.*?)" instead)?', re.S
+)
+
+
+def _check_keys(path: str, config: Any) -> None:
+    """Raises a UserError unless a recipe, which may replace whole sections, has every key."""
+    known = flatten(default_config().to_dict())
+    keys = flatten(config.to_dict())
+    for key in keys.keys() - known.keys():
+        if not key.startswith("model."):
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            raise _no_such_key(path, key, near[0] if near else None)
+    for key in sorted(known.keys() - keys.keys()):
+        if not key.startswith("model."):
+            raise UserError(f"--config {path}: lacks the key {key}; start from default_config()")
+
+
+def _no_such_key(path: str, key: str, near: str | None) -> UserError:
+    hint = f"; did you mean {near!r}?" if near else ""
+    return UserError(f"--config {path}: sets {key!r}, a key that no recipe has{hint}")
 
 
 def unknown_key(key: str, keys: Mapping[str, Any]) -> UserError:

@@ -175,6 +175,79 @@ def test_differences_name_what_changes_the_numbers():
     assert configs.differences(a, b) == ["optim.lr 0.1 -> 1.0"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "args", "decay", "noted"),
+    [
+        ("quickstart", [], 5e-4, ""),
+        ("quickstart", ["name=adam"], 5e-4, ""),
+        ("quickstart", ["name=adamw"], 1e-2, ""),
+        ("quickstart", ["weight_decay=0.003", "name=adamw"], 3e-3, ""),
+        ("quickstart", ["name=adamw", "weight_decay=0"], 0, ""),
+        ("mish_se_resnet18", ["name=adamw"], 1e-3,
+         "note: config.optim.weight_decay=0.001 is what the recipe sets for sgd; the default for "
+         "adamw is 0.01\n"),
+        ("mish_se_resnet18", ["name=adamw", "weight_decay=0.001"], 1e-3, ""),
+        ("cifar100", ["name=sgd"], 1e-2,
+         "note: config.optim.weight_decay=0.01 is what the recipe sets for adamw; the default for "
+         "sgd is 0.0005\n"),
+    ],
+)  # fmt: skip
+def test_weight_decay_follows_the_optimizer_unless_set(capsys, recipe, args, decay, noted):
+    spec = f"--config=configs/{recipe}.py"
+    config, _ = configs.parse([spec, *(f"--config.optim.{a}" for a in args)], usage="")
+    assert config.optim.weight_decay == decay
+    assert json.loads(configs.to_json(config))["optim"]["weight_decay"] == decay
+    assert configs.from_json(configs.to_json(config)).optim.weight_decay == decay
+    assert capsys.readouterr().err == noted
+
+
+def test_weight_decay_reaches_both_frameworks():
+    """AdamW's first step shrinks a weight without a gradient by lr times its decay."""
+    jnp, torch = pytest.importorskip("jax.numpy"), pytest.importorskip("torch")
+    import torch_ref.optim
+    from jaxnets.optim import make_optimizer
+
+    config = configs.default_config()
+    config.optim.name, config.optim.lr = "adamw", 0.5
+    counts = {"steps_per_epoch": 1, "num_epochs": 1}
+    tx = make_optimizer(config.optim, config.schedule, **counts).tx
+    weights = {"w": jnp.ones(3)}
+    updates, _ = tx.update({"w": jnp.zeros(3)}, tx.init(weights), weights)
+    assert updates["w"].tolist() == pytest.approx([-0.5 * 1e-2] * 3)
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.grad = torch.zeros(3)
+    torch_ref.optim.make_optimizer([weight], config.optim, config.schedule, **counts).step()
+    assert weight.tolist() == pytest.approx([1 - 0.5 * 1e-2] * 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("c.batchsize = 8", "sets 'batchsize', a key that no recipe has; did you mean 'batch_size"),
+        ("c.optim.lrr = 8.0", "sets 'lrr', a key that no recipe has; did you mean 'lr'?"),
+        ("c.zzz = 8", "sets 'zzz', a key that no recipe has\n"),
+        ("c.loss = {'label_smoothin': 0.0}", "sets 'loss.label_smoothin', a key that no recipe has;"
+         " did you mean 'loss.label_smoothing'?"),
+        ("c.loss = {}", "lacks the key loss.label_smoothing; start from default_config()"),
+        ("c = type(c)({'model': {}})", "lacks the key augment.auto_augment.policy; start from"),
+        ("c['x']", "is not defined there"),
+        ("c.batch_size = 'many'", "TypeError"),
+        ("c.model.num_chanels = 8", "did you mean 'num_channels'?"),
+    ],
+)  # fmt: skip
+def test_a_recipe_of_ones_own_cannot_mistype_a_key(line, says, tmp_path, refused):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from configs.quickstart import get_config as q\n"
+        f"def get_config():\n    c = q()\n    {line}\n    return c\n"
+    )
+    workdir = tmp_path / "x"
+    said = refused("jaxnets.train", f"--config={recipe}", f"--workdir={workdir}")
+    assert says in said
+    assert len(said) < 250
+    assert not workdir.exists()
+
+
 def test_configurations_need_no_framework():
     code = (
         "import sys; from jaxnets import config;"
