@@ -3,7 +3,6 @@
 Whatever happens to one of them, or to the process that writes it, those before it are there.
 """
 
-import functools
 import itertools
 import re
 import shutil
@@ -114,19 +113,6 @@ class Checkpoints:
                 _remove(self._best / str(later))
 
 
-def restore(workdir: Path, which: str, like: Any) -> tuple[Any, dict]:
-    """The state and metadata of a checkpoint.
-
-    Args:
-        which: "last", "best" or a step.
-        like: a pytree of the state's structure; its arrays or shapes are what is expected.
-
-    Raises:
-        UserError: no such checkpoint, or one that is damaged or of another network.
-    """
-    return _asked_for(workdir, which, functools.partial(_restore, like=like))
-
-
 def restore_weights(workdir: Path, which: str) -> tuple[dict, dict]:
     """The parameters and the BatchNorm statistics of a checkpoint, by dotted NNX path.
 
@@ -143,9 +129,32 @@ def restore_state(workdir: Path, which: str) -> tuple[dict, dict]:
 
 
 def restore_run(workdir: Path, which: str) -> tuple[dict, dict, dict]:
-    """The same, with the sums of the epoch that the checkpoint is in."""
-    (state, totals), meta = _read(*find(workdir, which), None)
+    """The same, with the sums of the epoch that the checkpoint is in.
+
+    Args:
+        which: "last", "best" or a step.
+
+    Raises:
+        UserError: no such checkpoint, or one that is damaged; then it names the others.
+    """
+    folder, step = find(workdir, which)
+    try:
+        (state, totals), meta = _read(folder, step, None)
+    except Damaged as e:
+        others = _others(workdir, (folder, step))
+        hint = f"there is --checkpoint {' or '.join(others)}" if others else "it is the only one"
+        raise UserError(f"{e}; {hint}") from e
     return state, totals, meta
+
+
+def _others(workdir: Path, found: tuple[Path, int]) -> list[str]:
+    """How the other checkpoints are named: best and last, then those that neither is, by step."""
+    last, best = _steps(workdir / LAST), _steps(workdir / BEST)
+    names = ["best"] * bool(best) + ["last"] * bool(last) + [*map(str, sorted({*last, *best}))]
+    places: dict[tuple[Path, int], str] = {}
+    for name in names:
+        places.setdefault(find(workdir, name), name)
+    return [name for place, name in places.items() if place != found]
 
 
 def find(workdir: Path, which: str) -> tuple[Path, int]:
@@ -167,20 +176,6 @@ def find(workdir: Path, which: str) -> tuple[Path, int]:
         raise UserError(f"--checkpoint {which}: best, last or a step")
     have = ", ".join(map(str, sorted({*last, *best})))
     raise UserError(f"{workdir}: no checkpoint {which}; there are steps {have}")
-
-
-def _asked_for(
-    workdir: Path, which: str, read: Callable[[Path, int], tuple[Any, dict]]
-) -> tuple[Any, dict]:
-    """What `read` finds in a checkpoint; if it is damaged, the error names the others."""
-    found = find(workdir, which)
-    try:
-        return read(*found)
-    except Damaged as e:
-        steps = sorted({*_steps(workdir / LAST), *_steps(workdir / BEST)})
-        others = [str(step) for step in steps if find(workdir, str(step)) != found]
-        hint = f"there is --checkpoint {' or '.join(others)}" if others else "it is the only one"
-        raise UserError(f"{e}; {hint}") from e
 
 
 def _steps(folder: Path) -> list[int]:

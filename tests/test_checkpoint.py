@@ -173,13 +173,26 @@ def test_another_network_is_no_damage(workdir):
 
 @pytest.mark.parametrize(
     ("which", "name", "others"),
-    [("last", "checkpoints/8", "4"), ("8", "checkpoints/8", "4"), ("best", "best/4", "4 or 8")],
+    [
+        ("last", "checkpoints/8", "best or 4"),
+        ("8", "checkpoints/8", "best or 4"),
+        ("best", "best/4", "last or 4"),
+        ("4", "checkpoints/4", "best or last"),
+    ],
 )
 def test_who_asks_for_one_gets_that_or_none(workdir, which, name, others):
     flip(workdir / name / "meta" / "metadata")
-    line = rf"{name}: the checkpoint is damaged .*meta/metadata.* --checkpoint {others}$"
-    with pytest.raises(UserError, match=line):
-        checkpoint.restore(workdir, which, tree(0))
+    line = rf"{name}: the checkpoint is damaged .*meta/metadata.*; there is --checkpoint {others}$"
+    for read in (checkpoint.restore_weights, checkpoint.restore_state, checkpoint.restore_run):
+        with pytest.raises(UserError, match=line):
+            read(workdir, which)
+
+
+def test_the_only_one_says_so(tmp_path):
+    Checkpoints(tmp_path, KEEP).save_best(4, tree(4), {})
+    flip(tmp_path / "best" / "4" / "meta" / "metadata")
+    with pytest.raises(UserError, match=r"damaged.*; it is the only one$"):
+        checkpoint.restore_run(tmp_path, "best")
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -285,5 +298,5 @@ def test_reading_needs_no_writing(template, tmp_path):
     with small_disk(tmp_path / "disk", size_kib=600) as disk:
         shutil.copytree(template, disk / "x")
         remount(disk, "ro")
-        state, _ = checkpoint.restore(disk / "x", "best", tree(0))
+        state, _ = checkpoint._read(*checkpoint.find(disk / "x", "best"), None)
         assert int(state["step"]) == 4

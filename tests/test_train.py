@@ -168,7 +168,10 @@ def test_a_damaged_checkpoint_is_named(tmp_path, command, refused):
     for file in (workdir / "best" / str(STEPS)).rglob("*"):
         if file.is_file() and "ocdbt" in str(file):
             file.write_bytes(b"")
-    assert f"best/{STEPS}" in refused("jaxnets.evaluate", "--workdir", workdir)
+    said = refused("jaxnets.evaluate", "--workdir", workdir)
+    assert f"best/{STEPS}: the checkpoint is damaged" in said
+    assert said.endswith("; there is --checkpoint last\n")
+    assert command("jaxnets.evaluate", "--workdir", workdir, "--checkpoint", "last").code == 0
 
 
 def test_another_seed_is_another_run(trained, tmp_path, command):
