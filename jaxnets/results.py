@@ -5,11 +5,13 @@
 
 Runs that differ in nothing but the seed share a row: mean and standard deviation (n - 1) of the
 test accuracy after the last epoch and at the best one, and the seconds of training, without
-compilation and evaluation.  A best epoch that the test set chose is marked: it reads high.
+compilation and evaluation.  A best epoch that the test set chose is marked: it reads high.  A run
+that is named twice, or beside a copy of itself, counts once.
 """
 
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,17 @@ def summarize(workdirs: Sequence[Path], target: float | None = None) -> list[dic
         UserError: a folder without a configuration, or a run that has not finished an epoch.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
+    seen: dict[str, Path] = {}
     for workdir in workdirs:
         run = _read(workdir, target)
+        # Not by its path: a copy of the folder is no second run either.  Two trainings of the same
+        # seed differ in their seconds.
+        fingerprint = run.pop("fingerprint")
+        if fingerprint in seen:
+            first = seen[fingerprint]
+            print(f"note: {workdir} is the same run as {first}; counted once", file=sys.stderr)
+            continue
+        seen[fingerprint] = workdir
         groups.setdefault(run.pop("key"), []).append(run)
     return [_row(runs, target) for runs in groups.values()]
 
@@ -87,9 +98,11 @@ def _read(workdir: Path, target: float | None) -> dict[str, Any]:
     by = "val/accuracy" if selected_on == "val" else "eval/accuracy"
     best = max(log, key=lambda row: row[by])  # the first of equals, as in training
     hits = [row["seconds"] for row in log if 100 * row["eval/accuracy"] >= (target or 0)]
-    same = {k: v for k, v in configs.decisive_keys(config).items() if k != "seed"}
+    keys = configs.decisive_keys(config)
+    same = {k: v for k, v in keys.items() if k != "seed"}
     return {
         "key": json.dumps(same, sort_keys=True),
+        "fingerprint": json.dumps([keys, log], sort_keys=True),
         "workdir": str(workdir),
         "name": config.name,
         "epochs": config.num_epochs,

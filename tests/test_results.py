@@ -1,6 +1,8 @@
 """Rows of RESULTS.md out of logs."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,27 @@ def test_the_seconds_to_a_target(run):
 
 def test_an_unfinished_run_says_so(run):
     assert "| 1 of 2 |" in markdown(summarize([run("a", 0, (0.7,))]))
+
+
+def test_a_run_named_twice_counts_once(run, command, monkeypatch):
+    """By the same path, another one, a link, and as a copy; but not another run of its seed."""
+    a, b = run("a", 0, (0.9, 0.8)), run("b", 1, (0.7, 0.9))
+    monkeypatch.chdir(a.parent)
+    shutil.copytree(a, "copy")
+    Path("link").symlink_to(a)
+    result = command("jaxnets.results", a, b, a, "a", "./b/../a", "link", "copy", "--json")
+    (row,) = json.loads(result.out)["rows"]
+    assert (row["n"], row["workdirs"]) == (2, [str(a), str(b)])
+    assert result.err.splitlines() == [
+        f"note: {again} is the same run as {a}; counted once"
+        for again in (a, "a", "b/../a", "link", "copy")
+    ]
+    assert summarize([a, a])[0]["n"] == 1
+    again = run("again", 0, (0.9, 0.8))
+    log = again / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"seconds": 10.0', '"seconds": 10.5'))
+    assert command("jaxnets.results", a, again).err == ""
+    assert summarize([a, again])[0]["n"] == 2
 
 
 def test_a_real_run(trained, command):  # noqa: F811
