@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from jaxnets import checksums
+from jaxnets import checksums, regular
 from jaxnets.errors import UserError
 
 
@@ -31,6 +31,10 @@ def read(path: Path, like: Any) -> tuple[Any, dict]:
     import orbax.checkpoint as ocp
 
     checked = _check(path)
+    try:
+        regular.check_below(path)  # orbax would wait for a pipe
+    except OSError as e:
+        raise Damaged(f"{path}: the checkpoint is damaged ({e.filename}: {e.strerror})") from e
     # Without `like`, what was saved on more devices than there are here goes to the first of them.
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     state = ocp.args.StandardRestore(like, fallback_sharding=here)

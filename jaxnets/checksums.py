@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from jaxnets.regular import open_file, read_text
+
 SUMS = "SHA256SUMS"
 
 
@@ -24,7 +26,7 @@ def fault(folder: Path) -> str | None:
     Raises:
         OSError: SUMS or a listed file cannot be read, which a missing one cannot either.
     """
-    text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
+    text = read_text(folder / SUMS, errors="replace")
     if not text.endswith("\n"):
         return f"{SUMS} is cut short"
     for line in text.splitlines():
@@ -38,7 +40,7 @@ def fault(folder: Path) -> str | None:
 
 
 def _sha256(path: Path, sync: bool = False) -> str:
-    with open(path, "rb") as f:
+    with open_file(path) as f:
         if sync:
             os.fsync(f.fileno())
         return hashlib.file_digest(f, "sha256").hexdigest()

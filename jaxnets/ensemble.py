@@ -17,6 +17,7 @@ from jaxnets.models import create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.parallel import AXIS, make_layout
 from jaxnets.port.names import check_names
+from jaxnets.regular import read_text
 from jaxnets.workdir import CONFIG, read_config
 
 
@@ -139,7 +140,7 @@ def load_member(workdir: Path, which: str = "best") -> Member:
     params, stats = _weights(config, state, where), state["stats"]
     network, num_classes = _network(config, meta, params, stats, where)
     notes = []
-    if "data" not in json.loads((workdir / CONFIG).read_text()):  # as a port from a .pth
+    if "data" not in json.loads(read_text(workdir / CONFIG)):  # as a port from a .pth
         notes.append(
             f"{workdir / CONFIG} names no data: CIFAR-10 and its normalisation are assumed"
         )

@@ -1,17 +1,21 @@
 """Unlabelled images out of whatever file or folder they lie in."""
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnets.data.images import find_images, read_images
-from jaxnets.data.restricted_pickle import restricted_load
+from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
+from jaxnets.regular import open_file, read_bytes
 
 _NPZ_KEYS = ("data", "images", "x")
+_ID, _LONGEST = (str, bytes, int, np.integer), 4096  # as long as a path may be
+_PLENTY, _DEFLATED = 1 << 28, 200  # bytes; what images, mostly black ones, were ever seen to grow
 
 
 class Inputs(NamedTuple):
@@ -65,20 +69,19 @@ def as_images(data: Any, size: int, where: object) -> np.ndarray:
     """An array of one of the three layouts as (N, size, size, 3)."""
     if not isinstance(data, np.ndarray):
         raise UserError(f"{where}: the images are a {type(data).__name__}, not an array")
-    array = np.asarray(data)
-    if array.dtype != np.uint8:
-        raise UserError(f"{where}: pixels are {array.dtype}, not uint8 from 0 to 255; convert them")
+    if data.dtype != np.uint8:
+        raise UserError(f"{where}: pixels are {data.dtype}, not uint8 from 0 to 255; convert them")
     layouts = {
         (size, size, 3): lambda x: x,
         (3, size, size): lambda x: x.transpose(0, 2, 3, 1),
         (3 * size * size,): lambda x: x.reshape(-1, 3, size, size).transpose(0, 2, 3, 1),
     }
-    if array.shape[1:] not in layouts:
+    if data.shape[1:] not in layouts:
         known = ", ".join("(N, " + ", ".join(map(str, layout)) + ")" for layout in layouts)
-        raise UserError(f"{where}: an array of shape {array.shape}; known are {known}")
-    if not len(array):
+        raise UserError(f"{where}: an array of shape {data.shape}; known are {known}")
+    if not len(data):
         raise UserError(f"{where}: no images in it")
-    return np.ascontiguousarray(layouts[array.shape[1:]](array))
+    return np.ascontiguousarray(layouts[data.shape[1:]](data))
 
 
 def _from_files(paths: Sequence[Path], root: Path, size: int, skip_bad: bool) -> Inputs:
@@ -103,8 +106,7 @@ def _from_files(paths: Sequence[Path], root: Path, size: int, skip_bad: bool) ->
 
 
 def _read_pickle(path: Path) -> tuple[Any, Any]:
-    with open(path, "rb") as file:
-        content = restricted_load(file, path)
+    content = restricted_loads(read_bytes(path), path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: a pickled {type(content).__name__}, not a dict with 'data'")
     return _entry(content, ("data",), path), content.get("ids")
@@ -121,15 +123,19 @@ def _read_npz(path: Path) -> tuple[Any, Any]:
 
 def _load(path: Path) -> Any:
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, Mapping):
-            with content:
-                return dict(content)
+        with open_file(path) as file:
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                return content
+            size = os.fstat(file.fileno()).st_size
+            unpacked = sum(entry.file_size for entry in content.zip.infolist())
+            if unpacked > max(_PLENTY, _DEFLATED * size):
+                raise ValueError(f"it would grow from {size:,} to {unpacked:,} bytes")
+            return dict(content)
     except OSError:
         raise
     except Exception as e:  # damaged files raise nearly anything
         raise UserError(f"{path}: no readable {path.suffix} of plain arrays ({e})") from e
-    return content
 
 
 def _entry(content: Any, keys: Sequence[str], path: Path) -> Any:
@@ -139,19 +145,35 @@ def _entry(content: Any, keys: Sequence[str], path: Path) -> Any:
     for key in keys:
         if key in content:
             return content[key]
-    raise UserError(f"{path}: no {wanted} in it (keys: {', '.join(map(str, content)) or 'none'})")
+    raise UserError(
+        f"{path}: no {wanted} in it (keys: {', '.join(map(str, content)) or 'none':.200})"
+    )
 
 
 def _ids(value: Any, count: int, where: Path) -> list[str]:
-    try:
-        ids = np.asarray(value)
-    except ValueError:  # ragged
-        ids = np.empty(0, object)
-    if ids.ndim != 1 or ids.dtype.kind not in "iuSU":
+    # Item by item: numpy would make copies of nested lists that share their parts, and all texts as
+    # long as the longest of them.
+    if isinstance(value, np.ndarray):
+        flat = value.ndim == 1 and value.dtype.kind in "iuSU"
+    else:
+        flat = isinstance(value, list | tuple) and all(isinstance(i, _ID) for i in value)
+    if not flat:
         raise UserError(f"{where}: 'ids' are no flat list of integers or texts")
-    if len(ids) != count:
-        raise UserError(f"{where}: {count:,} images but {len(ids):,} ids")
-    return [i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in ids.tolist()]
+    if len(value) != count:
+        raise UserError(f"{where}: {count:,} images but {len(value):,} ids")
+    try:
+        return [_id(i) for i in value]
+    except (ValueError, SystemError) as e:  # the latter is numpy's, of what is no letter
+        raise UserError(f"{where}: one of 'ids' is no text, or over {_LONGEST} letters") from e
+
+
+def _id(value: str | bytes | int | np.integer) -> str:
+    """Its text.  Raises a ValueError if it is too long for a file of one line an image, or none."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    text.encode()  # half of a surrogate pair is no text
+    if len(text) > _LONGEST:
+        raise ValueError
+    return text
 
 
 def _repeated(ids: Sequence[str]) -> list[str]:

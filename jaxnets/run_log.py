@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from jaxnets.aside import write_text
 from jaxnets.errors import UserError
 from jaxnets.events import Events
+from jaxnets.regular import open_file, read_text
 
 METRICS = "metrics.jsonl"
 
@@ -79,7 +80,7 @@ class RunLog:
     def write(self, row: dict[str, Any]) -> None:
         """One row with a `step`; keys such as "train/loss" become TensorBoard tags."""
         try:
-            with open(self._path, "a") as f:
+            with open_file(self._path, "a") as f:
                 f.write(json.dumps(row) + "\n")
             if self._events is not None:
                 values = {k: v for k, v in row.items() if k not in ("step", "epoch")}
@@ -123,7 +124,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     A line that a killed process left half-written is skipped, also where a resumed one wrote on.
     """
-    rows = map(_row, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    rows = map(_row, read_text(path, errors="replace").splitlines())
     return [row for row in rows if row is not None]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxnets.errors import UserError
 from jaxnets.hardware import cores, processor
+from jaxnets.regular import open_file, read_text
 
 STARTS = "starts.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -41,7 +42,7 @@ def record(workdir: Path, row: dict[str, Any]) -> None:
     """
     path = workdir / STARTS
     try:
-        with open(path, "a") as f:
+        with open_file(path, "a") as f:
             f.write(json.dumps(row) + "\n")
     except OSError as e:
         raise UserError(f"{path}: cannot be written ({e.strerror})") from e
@@ -50,6 +51,6 @@ def record(workdir: Path, row: dict[str, Any]) -> None:
 def first(workdir: Path) -> dict[str, Any]:
     """The first start of a run; empty for one that kept no list."""
     try:
-        return json.loads((workdir / STARTS).read_text().partition("\n")[0])
+        return json.loads(read_text(workdir / STARTS).partition("\n")[0])
     except (OSError, ValueError):
         return {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxnets import config as configs
 from jaxnets.errors import UserError
+from jaxnets.regular import open_file, read_text
 
 CONFIG = "config.json"
 # A run begun by one trainer is not gone on with by the other: these are how it is told.
@@ -19,7 +20,7 @@ def read_config(workdir: Path) -> Any:
     """The configuration that the run in `workdir` was started with."""
     path = workdir / CONFIG
     try:
-        return configs.from_json(path.read_text())
+        return configs.from_json(read_text(path))
     except (FileNotFoundError, NotADirectoryError) as e:
         raise UserError(
             f"--workdir {workdir}: no {CONFIG} there; give the folder of a training run"
@@ -46,7 +47,7 @@ def check_workdir(workdir: Path, config: Any, trainer: str) -> bool:
     if not path.exists():
         return False
     try:
-        old = configs.from_json(path.read_text())
+        old = configs.from_json(read_text(path))
     except (ValueError, OSError) as e:
         raise UserError(f"{path}: cannot be read ({e}); choose another --workdir") from e
     different = configs.differences(old, config)
@@ -62,7 +63,7 @@ def claim(workdir: Path):
     """Makes the workdir and locks it against a second process until the returned file is closed."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "w")  # noqa: SIM115 - held until the run ends
+        lock = open_file(workdir / ".lock", "w")  # held until the run ends
     except OSError as e:
         raise UserError(f"--workdir {workdir}: cannot be written ({e.strerror})") from e
     try:

@@ -28,13 +28,13 @@ def root(tmp_path, monkeypatch):
 def reads(monkeypatch):
     """A list that grows by one whenever a pickle is opened."""
     calls = []
-    original = cifar_files.restricted_load
+    original = cifar_files.restricted_loads
 
     def counted(*args):
         calls.append(args)
         return original(*args)
 
-    monkeypatch.setattr(cifar_files, "restricted_load", counted)
+    monkeypatch.setattr(cifar_files, "restricted_loads", counted)
     return calls
 
 

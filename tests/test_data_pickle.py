@@ -1,22 +1,23 @@
 """The restricted unpickler: reads what numpy writes, runs nothing that a stranger writes."""
 
 import contextlib
-import io
 import os
 import pickle
 import resource
+import time
 
 import data_fakes
 import numpy as np
+import pickles
 import pytest
 
 from jaxnets.data import restricted_pickle
-from jaxnets.data.restricted_pickle import restricted_load
+from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
 
 
 def load(blob: bytes):
-    return restricted_load(io.BytesIO(blob), "some/file")
+    return restricted_loads(blob, "some/file")
 
 
 ARRAYS = {
@@ -115,16 +116,11 @@ def test_codecs_are_not_run():
         load(blob)
 
 
-def test_a_pickle_cannot_alter_the_stand_ins():
-    before = {key: dict(vars(f)) for key, f in restricted_pickle._GLOBALS.items()}
-    for module, name in restricted_pickle._GLOBALS:
-        build = f"c{module}\n{name}\nN}}X\x04\x00\x00\x00evilK\x01s\x86b.".encode()
-        with pytest.raises(UserError):
-            load(build)
-        build = f"c{module}\n{name}\n}}X\x04\x00\x00\x00evilK\x01sb.".encode()
-        with pytest.raises(UserError):
-            load(build)
-    assert {key: dict(vars(f)) for key, f in restricted_pickle._GLOBALS.items()} == before
+@pytest.mark.parametrize(("module", "name"), sorted(restricted_pickle._GLOBALS))
+@pytest.mark.parametrize("state", [b"N}X\x04\x00\x00\x00evilK\x01s\x86", b"}", b"(]tb"])
+def test_a_pickle_cannot_alter_the_stand_ins(module, name, state):
+    with pytest.raises(UserError, match="a state for what has none"):
+        load(f"c{module}\n{name}\n".encode() + state + b"b.")
 
 
 def test_every_truncation_is_an_error():
@@ -158,3 +154,107 @@ def test_noise_is_an_error_of_one_line_or_harmless():
             blob[random.integers(len(blob))] = random.integers(256)
             with contextlib.suppress(UserError):
                 load(bytes(blob))
+
+
+@pytest.mark.parametrize(("code", "order"), [("u2", ">"), ("u1", "|")])
+def test_no_pickle_reaches_freed_memory(code, order):
+    """A second state for an array would free what a view of it still shows."""
+    with pytest.raises(UserError, match="has one already"):
+        load(pickles.use_after_free(1 << 16, code, order))
+
+
+def test_arrays_are_copies():
+    data = pickles.raw(bytes(6))
+    blob = b"\x80\x04}(" + pickles.text("a") + pickles.view(data + b"q\x00", 6)
+    blob += pickles.text("b") + pickles.EMPTY + pickles.state(bytes(6)) + b"bu."
+    back = load(blob)
+    for value in back.values():
+        assert type(value) is np.ndarray
+        assert value.flags.owndata
+        assert value.flags.writeable
+    assert not np.shares_memory(back["a"], back["b"])
+
+
+def test_an_array_is_no_buffer_of_another():
+    blob = pickles.view(pickles.EMPTY + pickles.state(bytes(6)) + b"b", 6) + b"."
+    with pytest.raises(UserError, match="bytes are missing"):
+        load(blob)
+
+
+def test_the_same_array_twice_is_one():
+    array = np.arange(5)
+    back = load(pickle.dumps({"a": array, "b": [array]}))
+    assert back["a"] is back["b"][0]
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"cnumpy\ndtype\nq\x00(h\x00)}Ntb)R.",  # a state that makes a function call itself
+        b"cnumpy\ndtype\n)\x81.",  # NEWOBJ
+        b"(cnumpy\ndtype\no.",  # OBJ
+        b"(inumpy\ndtype\n.",  # INST
+        b"\x82\x01.",  # EXT1
+        b"Pid\n.",  # PERSID
+        b"cnumpy\ndtype\n.",  # a function as data
+        b"cnumpy\ndtype\n]R.",  # arguments that are no tuple
+        b"]]b.",  # a state for a list
+    ],
+)
+def test_opcodes_of_objects_are_refused(opcodes):
+    with pytest.raises(UserError, match=r"^some/file: not a readable pickle"):
+        load(opcodes)
+
+
+def timed(blob):
+    """What becomes of a pickle, which must not take long."""
+    before = time.perf_counter()
+    try:
+        return load(blob)
+    except UserError as e:
+        return e
+    finally:
+        assert time.perf_counter() - before < 5
+
+
+@pytest.mark.parametrize("key", [b"", b"s", b"u"])
+def test_shared_parts_cost_no_time(key):
+    tuples = pickles.shared_lists(60, b")", b"0h\x00h\x00\x86")
+    if not key:
+        assert isinstance(timed(pickles.shared_lists(60) + b"."), list)
+        assert isinstance(timed(tuples + b"."), tuple)
+        return
+    # As a key it would be hashed: each time through all of its 2**60 parts.
+    blob = b"}" + (b"(" if key == b"u" else b"") + tuples + b"K\x01" + key + b"."
+    assert "keys of a dict" in str(timed(blob))
+    assert "keys of a dict" in str(timed(b"(" + tuples + b"K\x01d."))
+
+
+def test_numbers_that_hash_alike_cost_no_time():
+    """A hundred thousand keys in one slot of a hash table take minutes."""
+    alike = [i * (2**61 - 1) for i in range(100_000)]
+    keys = b"".join(b"\x8a\x0b" + n.to_bytes(11, "little") + b"N" for n in alike)
+    assert "keys of a dict" in str(timed(b"}(" + keys + b"u."))
+    puts = b"".join(b"p%d\n" % n for n in alike)
+    assert "memo index" in str(timed(b"N" + puts + b"."))
+    assert len(timed(b"\x8f(" + keys + b"\x90.")) == 2 * len(alike)  # a set
+
+
+def test_shared_bytes_take_no_more_memory_than_the_file():
+    many = pickles.raw(bytes(10**6)) + b"q\x000](" + 1000 * pickles.view(b"h\x00", 10**6) + b"e."
+    assert "larger than the file" in str(timed(many))
+    encoded = b"c_codecs\nencode\nq\x000" + pickles.text("x" * 10**6) + b"q\x010]("
+    encoded += 1000 * (b"h\x00h\x01" + pickles.text("latin1") + b"\x86R") + b"e."
+    assert "larger than the file" in str(timed(encoded))
+
+
+def test_sets_come_as_lists():
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert sorted(load(pickle.dumps({3, 4}, protocol))) == [3, 4]
+        assert load(pickle.dumps(frozenset({3}), protocol)) == [3]
+
+
+def test_lists_in_themselves_end():
+    blob = b"]q\x00h\x00a."
+    assert isinstance(load(blob), list)
+    assert isinstance(timed(b"](" * 5000 + b"e" * 5000 + b"."), UserError)

@@ -3,9 +3,11 @@
 import csv
 import errno
 import json
+import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -464,3 +466,52 @@ def test_the_pickle_of_the_publishers_layout():
     assert images.shape == (10000, 32, 32, 3)
     assert ids == [str(i) for i in range(10000)]
     assert notes == []
+
+
+SHARED = [0]
+for _ in range(60):
+    SHARED = [SHARED, SHARED]  # 2**60 numbers in a file of a kilobyte
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "hint"),
+    [
+        ("x.pkl", write_pickle({"data": IMAGES, "ids": SHARED}), "no flat list"),
+        ("x.pkl", write_pickle({"data": IMAGES, "ids": [SHARED] * N}), "no flat list"),
+        ("x.pkl", write_pickle({"data": SHARED}), "a list, not an array"),
+        ("x.pkl", write_pickle({"data": IMAGES, "ids": ["\ud800"] * N}), "is no text"),
+        ("x.pkl", write_pickle({"data": IMAGES, "ids": ["a" * 5000] * N}), "over 4096 letters"),
+        ("x.npz", write_npz(data=IMAGES, ids=np.full(N, -1, "i4").view("U1")), "is no text"),
+        (
+            "x.npz",
+            lambda path: np.savez_compressed(path, data=np.zeros(3 << 27, "u1")),
+            "grow from",
+        ),
+    ],
+)
+def test_small_files_cost_little(name, write, hint, tmp_path, monkeypatch):
+    from jaxnets.predict_inputs import read_inputs
+
+    monkeypatch.chdir(tmp_path)
+    write(Path(name))
+    before = time.perf_counter()
+    with pytest.raises(UserError) as error:
+        read_inputs(Path(name), 32)
+    assert hint in str(error.value)
+    assert time.perf_counter() - before < 5
+
+
+@pytest.mark.parametrize("suffix", [".pkl", "", ".npy", ".npz", ".png"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(suffix, kind, tmp_path):
+    from jaxnets.predict_inputs import read_inputs
+
+    path = tmp_path / f"x{suffix}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(UserError, match=r"(is no regular file)|(no images in that folder)"):
+        read_inputs(path, 32)

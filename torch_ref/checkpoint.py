@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from jaxnets.errors import UserError
+from jaxnets.regular import open_file
 from torch_ref.step import Task
 
 LAST, BEST = "last.pt", "best.pt"
@@ -42,7 +43,8 @@ def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
 def restore(path: Path, task: Task) -> dict[str, Any]:
     """Loads the task's state; returns the rest of the checkpoint."""
     try:
-        content = torch.load(path, map_location=task.device, weights_only=True)
+        with open_file(path) as file:
+            content = torch.load(file, map_location=task.device, weights_only=True)
         task.net.load_state_dict(content.pop("net"))
         task.optimizer.load_state_dict(content.pop("optimizer"))
     except Exception as e:

@@ -12,6 +12,7 @@ from jaxnets.config import model_options
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
+from jaxnets.regular import open_file, read_bytes
 from torch_ref.augment import make_augment
 from torch_ref.models import create_model
 from torch_ref.optim import make_optimizer
@@ -76,10 +77,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            return load(read_bytes(path))
+        with open_file(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
         return content.get("net", content)
     except FileNotFoundError as e:
         raise UserError(f"--init {path}: no such file") from e

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.dataset import Dataset, Source
+from jaxnets.regular import open_file
 
 _FORMAT = 2  # raise when the meaning of a cached file changes
 _ARRAYS = Dataset._fields[:4]
@@ -58,7 +59,7 @@ def _folders(root: Path) -> tuple[Path, ...]:
 
 def _load(path: Path, key: str) -> Dataset | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_file(path) as opened, np.load(opened, allow_pickle=False) as file:
             if file["key"].item() != key:
                 return None
             arrays = {name: file[name] for name in _ARRAYS}

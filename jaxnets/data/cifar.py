@@ -6,7 +6,6 @@ https://www.cs.toronto.edu/~kriz/cifar.html, which describes both packings.
 
 import functools
 import gzip
-import io
 import tarfile
 import zlib
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnets.data.dataset import Dataset, Source, checked_labels
-from jaxnets.data.restricted_pickle import restricted_load
+from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
+from jaxnets.regular import open_file, read_bytes
 
 PIXELS = 3 * 32 * 32
 _LARGEST_FILE = 1 << 30  # six times the largest of the publisher's
@@ -153,13 +153,13 @@ def read_members(layout: Layout, path: Path) -> dict[str, bytes]:
 
 
 def _read_folder(folder: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in wanted if (folder / name).exists()}
+    return {name: read_bytes(folder / name) for name in wanted if (folder / name).exists()}
 
 
 def _read_tar(layout: Layout, path: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
     members = {f"{layout.folder}/{name}": name for name in wanted}
     blobs = {}
-    with gzip.open(path) as stream:
+    with open_file(path) as file, gzip.open(file) as stream:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
                 name = members.get(member.name.removeprefix("./"))
@@ -177,7 +177,7 @@ def _decode_pickle(
     cifar: Cifar, blob: bytes, where: Path
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """One pickled batch, dict(data=uint8 (N, 3072), labels=list), as `decode_binary` returns it."""
-    batch = restricted_load(io.BytesIO(blob), where)
+    batch = restricted_loads(blob, where)
     key = cifar.labels[-1]
     data, labels = _entry(batch, "data", where), _entry(batch, key, where)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
@@ -188,7 +188,7 @@ def _decode_pickle(
             "32x32 colour images; fetch it again"
         )
     labels = checked_labels(labels, len(data), cifar.classes[-1], where)
-    return _nhwc(np.asarray(data)), {key: labels}
+    return _nhwc(data), {key: labels}
 
 
 def decode_binary(
@@ -219,17 +219,19 @@ def _nhwc(planes: np.ndarray) -> np.ndarray:
 
 def _entry(record: object, key: str, where: Path) -> object:
     if not isinstance(record, dict) or key not in record:
-        kind = f"keys: {', '.join(map(str, record))}" if isinstance(record, dict) else "no dict"
+        kind = f"keys: {', '.join(map(str, record)):.200}" if isinstance(record, dict) else "no dict"
         raise UserError(f"{where}: no {key!r} in it ({kind}); fetch it again")
     return record[key]
 
 
 def _decode_meta(cifar: Cifar, blob: bytes, where: Path) -> tuple[str, ...]:
     key = cifar.labels[-1].removesuffix("s") + "_names"
-    names = _entry(restricted_load(io.BytesIO(blob), where), key, where)
+    names = _entry(restricted_loads(blob, where), key, where)
     if not isinstance(names, (list, tuple)):
         raise UserError(f"{where}: {key!r} is not a list; fetch it again")
-    text = b"\n".join(n if isinstance(n, bytes) else str(n).encode() for n in names)
+    if not all(isinstance(name, str | bytes) for name in names):
+        raise UserError(f"{where}: {key!r} holds more than names; fetch it again")
+    text = b"\n".join(n if isinstance(n, bytes) else n.encode(errors="replace") for n in names)
     return decode_names(cifar, text, where)
 
 

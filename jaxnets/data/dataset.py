@@ -43,15 +43,11 @@ class Source(NamedTuple):
 
 def checked_labels(labels: object, count: int, classes: int, where: object) -> np.ndarray:
     """`labels` as int32 (count,) if they are `count` integers in 0..classes-1; UserError if not."""
-    try:
-        array = np.asarray(labels)
-    except ValueError:  # a ragged list
-        array = np.empty(0, object)
+    # Looked at before it is converted: of nested lists that share their parts numpy makes copies.
+    flat = isinstance(labels, list | tuple) and all(isinstance(x, int | np.integer) for x in labels)
+    array = np.asarray(labels if flat or isinstance(labels, np.ndarray) else None)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise UserError(
-            f"{where}: labels are {array.dtype} {array.shape}, not a flat list of integers; "
-            "fetch it again"
-        )
+        raise UserError(f"{where}: labels are not a flat list of integers; fetch it again")
     if len(array) != count:
         raise UserError(f"{where}: {count} images but {len(array)} labels; fetch it again")
     wrong = array[(array < 0) | (array >= classes)]

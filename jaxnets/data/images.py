@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.errors import UserError
+from jaxnets.regular import open_file
 
 _IMAGE_NAME = re.compile(r"[^.].*\.(bmp|gif|jpe?g|p[bgpn]m|png|tiff?|webp)", re.I | re.S)
 _THREADS = 8  # each holds one decoded image at most
@@ -157,15 +157,11 @@ def _read(path: Path, size: int) -> tuple[np.ndarray, bool]:
     from PIL import Image, ImageOps
 
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{path}: is a folder, not an image")
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
-            raise UserError(f"{path}: is no regular file")
-        if not status.st_size:
-            raise UserError(f"{path}: is empty")
-        with Image.open(path) as image:
-            image = _rgb(ImageOps.exif_transpose(image), path)
+        with open_file(path) as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise UserError(f"{path}: is empty")
+            with Image.open(file) as image:
+                image = _rgb(ImageOps.exif_transpose(image), path)
     except UserError:
         raise
     except Image.UnidentifiedImageError as error:

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxnets import cli
 from jaxnets.errors import UserError
+from jaxnets.regular import open_file
 
 if TYPE_CHECKING:
     from jaxnets.parity.layers import Model
@@ -108,7 +109,8 @@ def _noise(count: int, seed: int) -> np.ndarray:
 def _images(path: Path) -> np.ndarray:
     """Images from a .npy file, (N, H, W, 3), or (N, 3, H, W) as PyTorch has them."""
     try:
-        images = np.load(path, allow_pickle=False)
+        with open_file(path) as file:
+            images = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as e:
         raise UserError(f"{path}: not a readable .npy file ({e})") from e
     shape = getattr(images, "shape", ())

@@ -15,6 +15,7 @@ from jaxnets.port import folder
 from jaxnets.port.guess import Model, guess
 from jaxnets.port.names import WRAPPING, StateDict, clean_names
 from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_file, to_tensors
+from jaxnets.regular import read_bytes
 
 # Where training scripts put the state_dict inside a larger checkpoint.
 _WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
@@ -189,7 +190,7 @@ def _load_safetensors(path: Path) -> StateDict:
     try:
         return {
             name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            for name, entry in sorted(deserialize(path.read_bytes()), key=lambda item: item[0])
+            for name, entry in sorted(deserialize(read_bytes(path)), key=lambda item: item[0])
         }
     except Exception as e:
         reason = f"dtype {e}" if isinstance(e, KeyError) else one_line(e)

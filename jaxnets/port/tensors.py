@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from jaxnets import regular
 from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def open_file(path: Path) -> Any:
     """
     torch = require(path)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with regular.open_file(path) as file, warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as e:
         # torch's own words advise to open the file in a way that may run code.
         code = "holds more than weights: code" if "nsupported" in str(e) else one_line(e)
