@@ -13,7 +13,7 @@ from jaxnets import checkpoint
 from jaxnets.config import model_options
 from jaxnets.data.augment import normalize
 from jaxnets.errors import UserError
-from jaxnets.models import create_empty
+from jaxnets.models import checks, create_abstract
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.parallel import AXIS, make_layout
 from jaxnets.port.names import check_names
@@ -247,15 +247,16 @@ def _network(
     param_dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
     try:
         num_classes, options = model_options(config, len(known or ()))
-        model = create_empty(
+        checks.held(options, len(params) + len(stats))
+        model = create_abstract(
             config.model.name,
             num_classes,
             dtype=jnp.dtype(config.dtype),
             param_dtype=param_dtype,
             **options,
         )
-        network, empty_params, empty_stats = split(model)
-        check_names(_shapes(empty_params | empty_stats), _shapes(params | stats))
+        network, its_params, its_stats = split(model)
+        check_names(_shapes(its_params | its_stats), _shapes(params | stats))
     except UserError as e:
         raise UserError(f"{where}: {e}") from e
     return network, num_classes

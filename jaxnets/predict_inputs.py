@@ -11,11 +11,10 @@ import numpy as np
 from jaxnets.data.images import find_images, read_images
 from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
-from jaxnets.regular import open_file, read_bytes
+from jaxnets.regular import check_zip, open_file, read_bytes
 
 _NPZ_KEYS = ("data", "images", "x")
 _ID, _LONGEST = (str, bytes, int, np.integer), 4096  # as long as a path may be
-_PLENTY, _DEFLATED = 1 << 28, 200  # bytes; what images, mostly black ones, were ever seen to grow
 
 
 class Inputs(NamedTuple):
@@ -127,10 +126,7 @@ def _load(path: Path) -> Any:
             content = np.load(file, allow_pickle=False)
             if not isinstance(content, np.lib.npyio.NpzFile):
                 return content
-            size = os.fstat(file.fileno()).st_size
-            unpacked = sum(entry.file_size for entry in content.zip.infolist())
-            if unpacked > max(_PLENTY, _DEFLATED * size):
-                raise ValueError(f"it would grow from {size:,} to {unpacked:,} bytes")
+            check_zip(content.zip, os.fstat(file.fileno()).st_size)
             return dict(content)
     except OSError:
         raise

@@ -6,8 +6,11 @@ A pipe would be waited for without end, and a device read without end.
 import errno
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
+
+_PLENTY, _DEFLATED = 1 << 28, 200  # bytes, and how many of them from one
 
 
 def opener(path: str, flags: int) -> int:
@@ -42,6 +45,17 @@ def read_text(path: str | os.PathLike, **how: Any) -> str:
     """All of a text file, UTF-8 unless `how` says otherwise.  Raises: as `opener`."""
     with open_file(path, "r", **{"encoding": "utf-8", **how}) as file:
         return file.read()
+
+
+def check_zip(archive: zipfile.ZipFile, size: int) -> None:
+    """Before a library unpacks an archive of so many bytes into memory.
+
+    Raises:
+        ValueError: it would grow more than images, mostly black ones, were ever seen to.
+    """
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(_PLENTY, _DEFLATED * size):
+        raise ValueError(f"it would grow from {size:,} to {unpacked:,} bytes")
 
 
 def check_below(folder: Path) -> None:

@@ -208,13 +208,13 @@ def test_opcodes_of_objects_are_refused(opcodes):
 
 def timed(blob):
     """What becomes of a pickle, which must not take long."""
-    before = time.perf_counter()
+    before = time.process_time()
     try:
         return load(blob)
     except UserError as e:
         return e
     finally:
-        assert time.perf_counter() - before < 5
+        assert time.process_time() - before < 5
 
 
 @pytest.mark.parametrize("key", [b"", b"s", b"u"])

@@ -494,11 +494,11 @@ def test_small_files_cost_little(name, write, hint, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     write(Path(name))
-    before = time.perf_counter()
+    before = time.process_time()
     with pytest.raises(UserError) as error:
         read_inputs(Path(name), 32)
     assert hint in str(error.value)
-    assert time.perf_counter() - before < 5
+    assert time.process_time() - before < 5
 
 
 @pytest.mark.parametrize("suffix", [".pkl", "", ".npy", ".npz", ".png"])

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from jaxnets import pt_check
 from jaxnets.errors import UserError
 from jaxnets.regular import open_file
 from torch_ref.step import Task
@@ -44,6 +45,7 @@ def restore(path: Path, task: Task) -> dict[str, Any]:
     """Loads the task's state; returns the rest of the checkpoint."""
     try:
         with open_file(path) as file:
+            pt_check.check(file)
             content = torch.load(file, map_location=task.device, weights_only=True)
         task.net.load_state_dict(content.pop("net"))
         task.optimizer.load_state_dict(content.pop("optimizer"))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jaxnets import pt_check
 from jaxnets.config import model_options
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
@@ -81,6 +82,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
             return load(read_bytes(path))
         with open_file(path) as file:
+            pt_check.check(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
         return content.get("net", content)
     except FileNotFoundError as e:

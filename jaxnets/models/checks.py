@@ -1,6 +1,6 @@
 """Checks of the models' options: each raises a UserError that names the key and what it allows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 
 from jaxnets.errors import UserError
@@ -8,6 +8,8 @@ from jaxnets.errors import UserError
 # Channels or classes of a layer: more is a slip of the finger, and would end the process in C++.
 MOST = 65_536
 BLOCKS = 1_000
+# What a block has at least: two BatchNorms of five; kernels may be shared.
+_TENSORS_OF_A_BLOCK, _FEW_BLOCKS = 10, 64
 
 
 def rate(key: str, value: float) -> None:
@@ -44,6 +46,16 @@ def wholes(key: str, values: Sequence[int], length: int, least: int = 1, most: i
             f"{key}={shown!r}: {length} whole numbers, one a stage, each at least {least}, at "
             f"most {most}"
         )
+
+
+def held(options: Mapping[str, object], tensors: int) -> None:
+    """Options that a file of so many tensors says: to trace blocks that it lacks takes minutes."""
+    for key in ("num_blocks", "depth"):
+        value = options.get(key)
+        counts = value if isinstance(value, Sequence) else [value]
+        blocks = sum(n for n in counts if isinstance(n, Integral))
+        if blocks > max(_FEW_BLOCKS, tensors / _TENSORS_OF_A_BLOCK):
+            raise UserError(f"{key}={value!r}: far more blocks than {tensors:,} tensors can be of")
 
 
 def _is_whole(value: int, least: int, most: int) -> bool:

@@ -94,12 +94,17 @@ def create_model(
     return cls(dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)
 
 
+def create_abstract(name: str, num_classes: int | None = None, **options) -> nnx.Module:
+    """`create_model` with shapes and dtypes in the place of all arrays: it takes no memory."""
+    return nnx.eval_shape(lambda: create_model(name, num_classes, **options))
+
+
 def create_empty(name: str, num_classes: int | None = None, **options) -> nnx.Module:
     """`create_model` with all variables zero, as numpy arrays; no initial weights are drawn.
 
     For weights that are about to be loaded.
     """
-    model = nnx.eval_shape(lambda: create_model(name, num_classes, **options))
+    model = create_abstract(name, num_classes, **options)
     abstract = nnx.state(model, (nnx.Param, nnx.BatchStat))
     nnx.update(model, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract))
     return model

@@ -71,7 +71,7 @@ def port(
     if model.num_classes is None:
         model = model._replace(num_classes=num_classes(shapes))
     try:
-        entries = describe(model)
+        entries = describe(model, len(shapes))
         plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
         state_dict = fit(plan.apply(state_dict), entries, dtype)
     except UserError as e:

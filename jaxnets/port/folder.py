@@ -45,7 +45,7 @@ def by_torch_name(stored: Mapping[str, np.ndarray], model: Model) -> StateDict:
     """The arrays of a checkpoint, by NNX path, under PyTorch's names and in its layouts."""
     if model.num_classes is None:
         model = model._replace(num_classes=num_classes({k: v.shape for k, v in stored.items()}))
-    entries = describe(model)
+    entries = describe(model, len(stored))
     check_names(
         {slot.path: slot.variable.get_value().shape for slot in entries},
         {name: value.shape for name, value in stored.items()},

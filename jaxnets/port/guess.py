@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.errors import UserError
-from jaxnets.models import create_empty, create_model, model_options
+from jaxnets.models import checks, create_empty, create_model, model_options
 from jaxnets.models.dense_se_resnet import SHARED_STAGES
 from jaxnets.port.names import Slot, StateDict, check_names, slots
 
@@ -50,12 +50,17 @@ class Model(NamedTuple):
         return {k: v for k, v in known.items() if k not in self.options and v is not None}
 
 
-def describe(model: Model) -> list[Slot]:
+def describe(model: Model, held: int | None = None) -> list[Slot]:
     """The slots of a model, in PyTorch's order, without drawing a weight.
+
+    Args:
+        held: the tensors of the file that says it is this model, or is said to be.
 
     Raises:
         UserError: no such model, or options that do not fit it.
     """
+    if held is not None:
+        checks.held(model.options, held)
     found: list[Slot] = []
 
     def trace() -> None:
@@ -100,7 +105,7 @@ def guess(state_dict: StateDict) -> Model:
             model = Model(name, num_classes(shapes), read(shapes))
             if name == "dense_se_resnet":
                 model.options["share"] = most_sharing(same, model.options["depth"])
-            wanted = {s.name: s.shape for s in describe(model)}
+            wanted = {s.name: s.shape for s in describe(model, len(shapes))}
         except Exception:  # whatever the names or numbers are, they are not this model's
             continue
         if wanted == shapes:

@@ -27,6 +27,7 @@ StateDict = dict[str, np.ndarray]
 
 # What DataParallel and torch.compile put into names.
 WRAPPING = {"module", "_orig_mod"}
+_COMPARISONS = 10_000  # of names, to find the nearest ones: two seconds
 
 # For each NNX leaf: PyTorch's leaf, and the axes that turn the NNX array into PyTorch's.
 _LEAVES: dict[type, dict[str, tuple[str, tuple[int, ...] | None]]] = {
@@ -157,7 +158,8 @@ def check_names(
     missing, misshapen = [], []
     for name, shape in expected.items():
         if name not in given:
-            near = difflib.get_close_matches(name, unexpected, n=1)
+            slow = len(missing) * len(unexpected) > _COMPARISONS
+            near = [] if slow else difflib.get_close_matches(name, unexpected, n=1)
             missing.append(f"- {name}" + (f" (nearest: {near[0]})" if near else ""))
         elif tuple(given[name]) != tuple(shape):
             misshapen.append(f"~ {name} {_shape(given[name])} vs {_shape(shape)}")

@@ -95,9 +95,10 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
         state, totals = jax.tree.map(np.asarray, (state, totals))
     if "opt_state" not in state or not set(Totals._fields) <= totals.keys():
         raise UserError("holds weights only; port it without --with-optimizer")
-    model = _model(config, state["params"] | state["stats"])
-    entries = describe(model)
-    weights = fit(folder.by_torch_name(state["params"] | state["stats"], model), entries)
+    tensors = state["params"] | state["stats"]
+    model = _model(config, tensors)
+    entries = describe(model, len(tensors))
+    weights = fit(folder.by_torch_name(tensors, model), entries)
     found = optimizer.from_jax(state["opt_state"], parameters(entries))
     if int(state["step"]) != found.count:
         raise UserError(f"its step {int(state['step'])} is not the optimizer's {found.count}")
@@ -125,7 +126,7 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
     if own is not None and (config is not None or step is not None):
         raise UserError("holds its own configuration and step: leave out --config and --step")
     model = _model(own or config, tensors)
-    entries = describe(model)
+    entries = describe(model, len(tensors))
     shapes = {name: value.shape for name, value in tensors.items()}
     plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
     weights = fit(plan.apply(tensors), entries)

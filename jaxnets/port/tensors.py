@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from jaxnets import regular
+from jaxnets import pt_check, regular
 from jaxnets.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def open_file(path: Path) -> Any:
     torch = require(path)
     try:
         with regular.open_file(path) as file, warnings.catch_warnings(action="ignore"):
+            pt_check.check(file)
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as e:
         # torch's own words advise to open the file in a way that may run code.
