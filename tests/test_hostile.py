@@ -131,7 +131,7 @@ def torch_file(path: Path, opcodes: bytes) -> None:
         archive.writestr("a/version", "3\n")
 
 
-TUPLES = pickles.shared_lists(60, b")", b"0h\x00h\x00\x86")
+TUPLES = b")q\x00" + b"h\x00\x86q\x00" * 60  # without POP, which torch does not know
 
 
 @pytest.mark.parametrize("old", [False, True])
