@@ -19,7 +19,9 @@ _LAZY = {
     "create_model": "jaxnets.models",
     "list_models": "jaxnets.models",
     "model_options": "jaxnets.models",
+    "load": "jaxnets.predictor",
     "load_weights": "jaxnets.port",
+    "normalize": "jaxnets.data.augment",
 }
 # So are the packages that users call functions of, as jaxnets.port.load(...).
 _PACKAGES = ("data", "models", "optim", "port")
@@ -33,3 +35,7 @@ def __getattr__(name: str):
     if name in _PACKAGES:
         return importlib.import_module(f"jaxnets.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -157,8 +157,9 @@ def _others(workdir: Path, found: tuple[Path, int]) -> list[str]:
     return [name for place, name in places.items() if place != found]
 
 
-def find(workdir: Path, which: str) -> tuple[Path, int]:
+def find(workdir: Path, which: str | int) -> tuple[Path, int]:
     """The folder and the step of a checkpoint named "last", "best" or by its step."""
+    which = str(which)
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such folder; give the --workdir of a training run")
     last, best = _steps(workdir / LAST), _steps(workdir / BEST)

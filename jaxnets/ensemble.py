@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from jaxnets import checkpoint
 from jaxnets.config import model_options
@@ -71,6 +72,17 @@ class Member:
             return None
         return self.meta.get("selected_on", "test")  # older runs had no other and do not say it
 
+    def normalize(self, images: np.ndarray | jax.Array) -> jax.Array:
+        """uint8 images (N, H, W, 3) as the network's floats, by the run's mean and deviation."""
+        data = self.config.data
+        return normalize(images, tuple(data.mean), tuple(data.std), jnp.dtype(self.config.dtype))
+
+    def model(self) -> nnx.Module:
+        """The network as a module with the trained weights, in evaluation mode."""
+        model = self._network.merge(*self._weights)
+        model.eval()
+        return model
+
     @property
     def num_parameters(self) -> int:
         """Numbers that training changed."""
@@ -115,9 +127,7 @@ class Member:
         return self._programs[shape]
 
     def _forward(self, params: Arrays, stats: Arrays, images: jax.Array) -> jax.Array:
-        data = self.config.data
-        images = normalize(images, tuple(data.mean), tuple(data.std), jnp.dtype(self.config.dtype))
-        logits, _ = self._network.apply(params, stats, images, train=False)
+        logits, _ = self._network.apply(params, stats, self.normalize(images), train=False)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 

@@ -4,7 +4,7 @@
     python -m jaxnets.predict --workdir runs/x --input test.pkl --output p.csv --names --topk 3
     python -m jaxnets.predict --workdir runs/a runs/b --input test.npy --output p.csv --tta flip
 
-The input is a pickle (.pkl) or .npz with `data` and, if it has them, `ids`, an .npy, an image, or a
+The input is a pickle (.pkl) or .npz with `data` and, if it has them, `ids`, an .npy, images, or a
 folder of images.  Several workdirs are an ensemble: the mean of their probabilities decides.
 
 Columns: ID and Labels, the class; with --topk K also top1, top1_proba ... topK, topK_proba, the
@@ -30,6 +30,7 @@ from jaxnets.workdir import read_config
 
 if TYPE_CHECKING:
     from jaxnets.ensemble import Member
+    from jaxnets.predictor import Predictor
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,18 +43,18 @@ def main(argv: Sequence[str]) -> int:
 
     runtime.setup("float64" if "float64" in dtypes else "float32")
 
-    from jaxnets.ensemble import load_members
-    from jaxnets.predict_inputs import read_inputs
+    from jaxnets.predict_inputs import read_several
+    from jaxnets.predictor import load
 
-    members = load_members(args.workdir, args.checkpoint)
-    classes = _classes(members[0], args.names)
+    net = load(*args.workdir, checkpoint=args.checkpoint)
+    classes = _classes(net.members[0], args.names)
     header = _header(classes, args.label_column, args.topk, args.proba)
-    inputs = read_inputs(args.input, members[0].image_size, skip_bad=args.skip_bad)
-    for note in [note for member in members for note in member.notes] + inputs.notes:
+    inputs = read_several(args.input, net.image_size, skip_bad=args.skip_bad)
+    for note in (*net.notes, *inputs.notes):
         print(f"note: {note}", file=sys.stderr)
-    for member in members:
+    for member in net.members:
         print(f"{member.workdir}, step {member.step}: {member.config.model.name}")
-    probabilities, seconds = _classify(members, inputs.images, args.batch_size, args.tta == "flip")
+    probabilities, seconds = _classify(net, inputs.images, args.batch_size, args.tta == "flip")
     rows = _rows(inputs.ids, probabilities, classes, args.topk, args.proba)
     _write(args.output, header, rows)
     count = len(inputs.ids)
@@ -66,7 +67,13 @@ def _parser() -> cli.Parser:
     parser = cli.Parser(prog="jaxnets.predict", description=__doc__)
     add = parser.add_argument
     add("--workdir", type=Path, nargs="+", required=True, help="one or more runs of jaxnets.train")
-    add("--input", type=Path, required=True, help="a .pkl, .npy, .npz, image or folder of images")
+    add(
+        "--input",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="a .pkl, .npy, .npz or folder of images, or images",
+    )
     add("--output", type=Path, required=True, metavar="CSV", help="where to write")
     add("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
     add("--label-column", default="Labels", metavar="NAME", help="default: Labels")
@@ -85,15 +92,16 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--batch-size {args.batch_size}: at least 1")
     if args.topk < 0:
         raise UserError(f"--topk {args.topk}: at least 1, or 0 for none")
-    if not args.input.exists():
-        raise UserError(f"--input {args.input}: no such file or folder")
+    for path in args.input:
+        if not path.exists():
+            raise UserError(f"--input {path}: no such file or folder")
     output = args.output
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: no folder {output.parent}; make it first")
     if output.exists():
         if not output.is_file():
             raise UserError(f"--output {output}: is there already, and no file")
-        if output.samefile(args.input):
+        if any(output.samefile(path) for path in args.input):
             raise UserError(f"--output {output}: is the input")
         if not args.force:
             raise UserError(f"--output {output}: is there already; --force replaces it")
@@ -125,23 +133,18 @@ def _header(classes: Sequence[str], label_column: str, topk: int, proba: bool) -
 
 
 def _classify(
-    members: Sequence["Member"], images: np.ndarray, batch_size: int, flip: bool
+    net: "Predictor", images: np.ndarray, batch_size: int, flip: bool
 ) -> tuple[np.ndarray, float]:
     """Probabilities (N, K), and the seconds they took without compiling."""
     from tqdm import tqdm
 
-    from jaxnets.ensemble import log_probabilities
-
-    batch_size = min(batch_size, len(images))
-    for member in members:
-        member.compile(batch_size)
-    parts, started = [], time.perf_counter()
+    net.compile(len(images), batch_size)
+    started = time.perf_counter()
     with tqdm(total=len(images), unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            parts.append(np.exp(log_probabilities(members, batch, batch_size, flip=flip)))
-            bar.update(len(batch))
-    return np.concatenate(parts), time.perf_counter() - started
+        probabilities = net.predict_proba(
+            images, flip=flip, batch_size=batch_size, progress=bar.update
+        )
+    return probabilities, time.perf_counter() - started
 
 
 def _rows(

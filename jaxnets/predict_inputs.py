@@ -30,6 +30,28 @@ class Inputs(NamedTuple):
     notes: list[str]
 
 
+def read_several(paths: Sequence[Path], size: int, *, skip_bad: bool = False) -> Inputs:
+    """What `read_inputs` finds in one path, or several images.
+
+    The ids of several are their names, relative to the folder that they have in common.
+
+    Raises:
+        UserError: as `read_inputs`; a folder or an array among several.
+    """
+    if len(paths) == 1:
+        return read_inputs(paths[0], size, skip_bad=skip_bad)
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"--input {path}: no such file or folder")
+        if path.is_dir() or path.suffix.lower() in _READERS:
+            raise UserError(
+                f"--input {path}: no image; several inputs are images, a folder or an array of "
+                "images is given alone"
+            )
+    root = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
+    return _from_files([path.absolute() for path in paths], root, size, skip_bad)
+
+
 def read_inputs(path: Path, size: int, *, skip_bad: bool = False) -> Inputs:
     """The images in `path`, by its suffix.
 

@@ -52,8 +52,9 @@ def predict(command, tmp_path):
     def call(workdirs, source, *args):
         output = tmp_path / f"predictions{next(count)}.csv"
         workdirs = workdirs if isinstance(workdirs, list) else [workdirs]
+        given = source if isinstance(source, list) else [source]
         result = command(
-            "jaxnets.predict", "--workdir", *workdirs, "--input", source, "--output", output, *args
+            "jaxnets.predict", "--workdir", *workdirs, "--input", *given, "--output", output, *args
         )
         assert result.code == 0, result.err
         call.result, call.path = result, output
@@ -515,3 +516,22 @@ def test_what_is_no_file_is_refused_at_once(suffix, kind, tmp_path):
         path.mkdir()
     with pytest.raises(UserError, match=r"(is no regular file)|(no images in that folder)"):
         read_inputs(path, 32)
+
+
+def test_several_images(run, predict, refused, tmp_path):
+    for i, place in enumerate(("x/a.png", "x/y/b.png", "c.png")):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[i]).save(tmp_path / place)
+    several = [tmp_path / place for place in ("c.png", "x/a.png")]
+    rows = predict(run.workdir, several, "--proba")
+    assert [row[0] for row in rows] == ["c.png", "x/a.png"]  # below the folder of both
+    np.testing.assert_allclose(probabilities_of(rows), run.probabilities()[[2, 0]], atol=2e-6)
+    rows = predict(run.workdir, [tmp_path / "x/a.png", tmp_path / "x/y/b.png"])
+    assert [row[0] for row in rows] == ["a.png", "y/b.png"]
+    np.save(tmp_path / "images.npy", IMAGES)
+    for other in (tmp_path / "x", tmp_path / "images.npy"):
+        err = refused(
+            "jaxnets.predict", "--workdir", run.workdir, "--output", tmp_path / "p.csv",
+            "--input", several[0], other,
+        )  # fmt: skip
+        assert f"--input {other}: no image; several inputs are images" in err

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 from jaxnets.errors import UserError
 
@@ -56,6 +57,20 @@ def held(options: Mapping[str, object], tensors: int) -> None:
         blocks = sum(n for n in counts if isinstance(n, Integral))
         if blocks > max(_FEW_BLOCKS, tensors / _TENSORS_OF_A_BLOCK):
             raise UserError(f"{key}={value!r}: far more blocks than {tensors:,} tensors can be of")
+
+
+def images(x: Any, channels: int) -> None:
+    """What a convolution of `channels` input channels takes: floats (N, H, W, channels)."""
+    if x.dtype.kind in "biu":
+        raise UserError(
+            f"the network takes floats, not {x.dtype} images: jaxnets.normalize(images, mean, std) "
+            "makes them, and jaxnets.load(workdir).predict(images) does it all"
+        )
+    if x.ndim != 4 or x.shape[-1] != channels:
+        hint = (
+            "; images.transpose(0, 2, 3, 1) makes it of NCHW" if x.shape[1:2] == (channels,) else ""
+        )
+        raise UserError(f"an input of shape {x.shape}, not (N, H, W, {channels}){hint}")
 
 
 def _is_whole(value: int, least: int, most: int) -> bool:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models import checks
+from jaxnets.models import checks, initial
 from jaxnets.models.layers import (
     BatchNorm,
     Classifier,
@@ -16,7 +16,6 @@ from jaxnets.models.layers import (
     ReLU,
     Sequential,
     Sigmoid,
-    kaiming_normal,
 )
 
 STEM_WIDTH = 16
@@ -62,7 +61,7 @@ class SEBasicBlock(nnx.Module):
         rngs: nnx.Rngs,
         **kw,
     ):
-        conv = {"bias": False, "kernel_init": kaiming_normal, "rngs": rngs, **kw}
+        conv = {"bias": False, "kernel_init": initial.normal_kernel, "rngs": rngs, **kw}
         self.conv1 = Conv(in_channels, channels, 3, stride=stride, **conv)
         self.bn1 = BatchNorm(channels, **kw)
         self.conv2 = Conv(channels, channels, 3, **conv)
@@ -125,7 +124,7 @@ class DenseSEResNet(nnx.Module):
         checks.choice("share", share, SHARED_STAGES)
         checks.rate("drop", drop)
         kw = {"dtype": dtype, "param_dtype": param_dtype}
-        stem = {"bias": False, "kernel_init": kaiming_normal, "rngs": rngs, **kw}
+        stem = {"bias": False, "kernel_init": initial.normal_kernel, "rngs": rngs, **kw}
         self.conv1 = Conv(3, STEM_WIDTH, 3, **stem)
         self.bn1 = BatchNorm(STEM_WIDTH, **kw)
         in_channels = STEM_WIDTH

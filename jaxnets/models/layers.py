@@ -17,15 +17,7 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 
-# kaiming_uniform(a=sqrt(5)) is uniform in +-1/sqrt(fan_in); kaiming_normal has variance 2/fan_in.
-torch_default = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-kaiming_normal = initializers.variance_scaling(2.0, "fan_in", "normal")
-
-
-def _bias_init(fan_in: int) -> initializers.Initializer:
-    """PyTorch's bias start: uniform in +-1/sqrt(fan_in)."""
-    bound = fan_in**-0.5
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+from jaxnets.models import checks, initial
 
 
 class Conv(nnx.Conv):
@@ -42,7 +34,7 @@ class Conv(nnx.Conv):
         *,
         stride: int = 1,
         bias: bool = True,
-        kernel_init: initializers.Initializer = torch_default,
+        kernel_init: initializers.Initializer = initial.uniform_kernel,
         **kwargs,
     ):
         pad = kernel_size // 2
@@ -54,9 +46,13 @@ class Conv(nnx.Conv):
             padding=((pad, pad), (pad, pad)),
             use_bias=bias,
             kernel_init=kernel_init,
-            bias_init=_bias_init(in_features * kernel_size**2),
+            bias_init=initial.bias(in_features * kernel_size**2),
             **kwargs,
         )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        checks.images(x, self.in_features)
+        return super().__call__(x)
 
 
 class Linear(nnx.Linear):
@@ -67,8 +63,8 @@ class Linear(nnx.Linear):
             in_features,
             out_features,
             use_bias=bias,
-            kernel_init=torch_default,
-            bias_init=_bias_init(in_features),
+            kernel_init=initial.uniform_kernel,
+            bias_init=initial.bias(in_features),
             **kwargs,
         )
 

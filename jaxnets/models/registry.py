@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.errors import unknown
+from jaxnets.errors import UserError, unknown
 from jaxnets.models import checks
 
 _NOT_OPTIONS = ("self", "num_classes", "dtype", "param_dtype", "rngs")
@@ -69,7 +69,8 @@ def create_model(
     Args:
         name: one of `list_models()`.
         num_classes: logits; the documented number (10, or 100 for cifar100_*) if left out.
-        dtype: of the computation, as in Flax: None follows input and parameters.
+        dtype: of the computation, as in Flax: None follows input and parameters.  The logits are
+            float32 also where it is bfloat16.
         param_dtype: of the parameters.  BatchNorm statistics are kept in it, and at least float32.
         rngs: streams for initial weights and dropout; `nnx.Rngs(0)` if left out.
         options: the model's own, see `model_options(name)`.
@@ -91,6 +92,8 @@ def create_model(
         checks.whole("num_classes", num_classes)
         options["num_classes"] = num_classes
     rngs = nnx.Rngs(0) if rngs is None else rngs
+    if not isinstance(rngs, nnx.Rngs):
+        raise UserError(f"rngs={rngs!r}: give streams, such as rngs=nnx.Rngs(0) (flax.nnx)")
     return cls(dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)
 
 

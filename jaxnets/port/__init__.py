@@ -22,7 +22,7 @@ __all__ = [
 
 
 def load_weights(
-    model: nnx.Module, path: str | os.PathLike, checkpoint: str = "best"
+    model: nnx.Module, path: str | os.PathLike, checkpoint: str | int = "best"
 ) -> nnx.Module:
     """Fills a model from a file or a training run, whole or not at all; returns the model.
 
@@ -51,7 +51,7 @@ def load_weights(
     return model
 
 
-def _load_run(model: nnx.Module, workdir: Path, checkpoint: str) -> None:
+def _load_run(model: nnx.Module, workdir: Path, checkpoint: str | int) -> None:
     from jaxnets.checkpoint import restore_weights
     from jaxnets.models.functional import flat, update
 
