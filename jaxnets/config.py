@@ -83,12 +83,13 @@ def default_config() -> Any:
     data.dir = config_dict.placeholder(str)  # None: $JAXNETS_DATA, or data/
     data.cache = True  # keep the decoded images in one file beside the data
     data.val_fraction = 0.0  # of each class, taken out of train; chooses the best checkpoint
+    data.test_fraction = 0.0  # folder: of each class of DIR/CLASS/; 0: DIR/test/CLASS/ is there
     data.image_size = 32  # folder: its images are resized to squares of so many pixels
     data.skip_bad = False  # folder: leave out images that cannot be read, instead of stopping
     data.mean, data.std = CIFAR10_MEAN, CIFAR10_STD  # of the pixels, in 0..1
 
     c.augment = a = ConfigDict()
-    a.ops = ("crop", "flip")  # applied in this order; () for none
+    a.ops = ("crop", "flip")  # applied in this order; none for none
     a.random_resized_crop = ConfigDict({"scale": (0.95, 1.0), "ratio": (0.9, 1.1)})
     a.rotation = ConfigDict({"degrees": 10.0})
     a.crop = ConfigDict({"padding": 4})
@@ -197,6 +198,7 @@ def parse(
         raise UserError(f"{e} (--help lists the flags)") from e
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
+    config.augment.ops = _listed(config.augment.ops)
     validate(config)
     if not any("config.optim.weight_decay" in arg for arg in rest):
         _note_decay(recipe, config.optim)
@@ -215,6 +217,18 @@ def _note_decay(recipe: Mapping[str, Any], optim: Any) -> None:
             f" the default for {optim.name} is {usual}",
             file=sys.stderr,
         )
+
+
+def _listed(names: Sequence[str]) -> Sequence[str]:
+    """Names as a command line gives them: "crop,flip" is two of them, and "none" is none.
+
+    >>> _listed(("crop,flip",)), _listed(("none",))
+    (('crop', 'flip'), ())
+    """
+    if not all(isinstance(name, str) for name in names):
+        return names
+    parts = tuple(part.strip() for name in names for part in name.split(","))
+    return () if parts == ("none",) else parts
 
 
 def _help(flags: Sequence[Flag]) -> str:
@@ -395,8 +409,14 @@ def validate(config: Any) -> None:
     ):
         if config[key] not in allowed:
             raise unknown(f"config.{key}", config[key], allowed)
-    if not 0 <= config.data.val_fraction < 1:
-        raise UserError(f"config.data.val_fraction={config.data.val_fraction}: at least 0, below 1")
+    for key in ("val_fraction", "test_fraction"):
+        if not 0 <= config.data[key] < 1:
+            raise UserError(f"config.data.{key}={config.data[key]}: at least 0, below 1")
+    if config.data.test_fraction and config.data.name != "folder":
+        raise UserError(
+            f"config.data.test_fraction={config.data.test_fraction}: only for "
+            f"config.data.name=folder; {config.data.name} has a test set"
+        )
     size = config.data.image_size
     if not 1 <= size <= 1024:
         raise UserError(f"config.data.image_size={size}: 1 to 1024 pixels")

@@ -1,7 +1,9 @@
 """What goes wrong for a user, as one line that says what, where and what to do."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class UserError(Exception):
@@ -27,3 +29,20 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return UserError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+
+
+@contextlib.contextmanager
+def renamed(flags: Mapping[str, str]) -> Iterator[None]:
+    """UserErrors of the block name the flags of the command at hand.
+
+    Args:
+        flags: by the keys of the configuration that they set: what commands share speaks of
+            config.data.dir or --config.data.dir.
+    """
+    try:
+        yield
+    except UserError as e:
+        text = str(e)
+        for key, flag in flags.items():
+            text = re.sub(f"(--)?{re.escape(key)}", flag, text)
+        raise UserError(text, e.details) from e

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxnets import cli
 from jaxnets.aside import write_text
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, renamed
 from jaxnets.run_log import METRICS
 from jaxnets.workdir import read_config
 
@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
     members = load_members(args.workdir, args.checkpoint)
     for note in (note for member in members for note in member.notes):
         print(f"note: {note}", file=sys.stderr)
-    metrics = {"checkpoint": args.checkpoint} | measure(members, configs[0], args.split)
+    with renamed({"config.data.dir": "--data-dir"}):
+        metrics = {"checkpoint": args.checkpoint} | measure(members, configs[0], args.split)
     print(_heading(metrics))
     print(format_report(metrics))
     only = args.workdir[0] if len(args.workdir) == 1 else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxnets import config as configs
-from jaxnets.models import model_options
+from jaxnets.models import list_models, model_options
 from jaxnets.task import build_model
 
 RECIPES = sorted(p.stem for p in Path("configs").glob("*.py"))
@@ -27,6 +27,27 @@ def load(recipe: str, preset: str, *overrides: str):
     spec = f"--config=configs/{recipe}.py:{preset}"
     config, _ = configs.parse([spec, *overrides], usage="")
     return config
+
+
+def test_every_network_has_a_preset_for_own_images():
+    networks = {
+        load("folder", preset).model.name for recipe, preset in presets() if recipe == "folder"
+    }
+    assert networks == set(list_models())
+
+
+def test_operations_are_listed_on_the_command_line():
+    ops = {
+        given: load("se_resnet", "documented", f"--config.augment.ops={given}").augment.ops
+        for given in ("none", "()", "crop", "crop,flip", "('crop', 'flip')")
+    }
+    assert ops == {
+        "none": (),
+        "()": (),
+        "crop": ("crop",),
+        "crop,flip": ("crop", "flip"),
+        "('crop', 'flip')": ("crop", "flip"),
+    }
 
 
 @pytest.mark.parametrize(("recipe", "preset"), presets())

@@ -13,6 +13,7 @@ from jaxnets.data import folder as folders
 from jaxnets.data import load_dataset
 from jaxnets.data.__main__ import moments
 from jaxnets.errors import UserError
+from tests.fake_run import fake_run
 
 TINY = Path(__file__).parent / "tiny_config.py"
 COLOURS = {"cat": (200, 60, 60), "dog": (60, 60, 200), "ant": (60, 200, 60)}
@@ -203,7 +204,7 @@ def test_bad_images_are_counted_and_named_and_left_out_only_when_told(mine, comm
     assert "4 of 16 images cannot be read" in err
     assert f"{mine}/train/cat/0.png: " in err
     assert "and 1 more" in err
-    assert "--config.data.skip_bad=True" in err
+    assert "leave them out by --skip-bad\n" in err
     code, _, err = command("jaxnets.data.__main__", "--dir", mine, "--skip-bad")
     assert (code, err.count("\n")) == (0, 1)
     assert err.startswith("note: left out: 4 of 16 images cannot be read (")
@@ -231,6 +232,8 @@ def test_a_class_without_a_readable_image_is_an_error(mine):
         (["--config.data.name=folder", "--config.data.image_size=1025"], "image_size=1025"),
         (["--config.data.image_size=48"], "only for config.data.name=folder"),
         (["--config.data.name=foldr"], "did you mean 'folder'"),
+        (["--config.data.name=folder", "--config.data.test_fraction=1"], "at least 0, below 1"),
+        (["--config.data.test_fraction=0.2"], "only for config.data.name=folder; digits has a"),
     ],
 )
 def test_image_size_is_checked(args, says, refused):
@@ -258,6 +261,66 @@ def test_the_command_counts_and_gives_the_constants(mine, command):
     pixels = load(mine, 16).train_images / 255
     np.testing.assert_allclose(config.data.mean, pixels.mean((0, 1, 2)), atol=6e-5)
     np.testing.assert_allclose(config.data.std, pixels.std((0, 1, 2)), atol=6e-5)
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """A folder of class folders alone, of ten images each."""
+    write(tmp_path / "both", ("cat", "dog", "ant"), train=10, test=0)
+    return (tmp_path / "both" / "train").rename(tmp_path / "classes")
+
+
+def test_a_share_of_each_class_is_the_test_set(classes):
+    data = load(classes, test_fraction=0.3)
+    assert data.class_names == ("ant", "cat", "dog")
+    assert np.bincount(data.train_labels).tolist() == [7, 7, 7]
+    assert np.bincount(data.test_labels).tolist() == [3, 3, 3]
+    pixels = [image.tobytes() for image in (*data.train_images, *data.test_images)]
+    assert len(set(pixels)) == 30  # each is in one of them
+    again = load(classes, test_fraction=0.3, cache=False)
+    np.testing.assert_array_equal(again.test_images, data.test_images)
+    before = {image.tobytes() for image in data.test_images}
+    draw(99, "cat").save(classes / "cat" / "more.png")
+    after = {image.tobytes() for image in load(classes, test_fraction=0.3).test_images}
+    assert len(before - after) <= 1
+    assert len(load(classes, test_fraction=0.01).test_images) == 3
+    assert len(load(classes, test_fraction=0.99).train_images) == 3
+
+
+def test_mistakes_with_a_share(classes, mine, tmp_path, refused):
+    with pytest.raises(UserError, match=r"no folders train and test in it, but the classes ant, "):
+        load(classes)
+    err = refused("jaxnets.data.__main__", "--dir", classes)
+    assert err.rstrip().endswith("by --test-fraction=0.2")
+    with pytest.raises(UserError, match="has folders train and test"):
+        load(mine, test_fraction=0.2)
+    for path in list((classes / "dog").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(UserError, match=r"fewer than two images in the class folder\(s\) dog"):
+        load(classes, test_fraction=0.2)
+
+
+def test_errors_name_the_flag_of_the_command(mine, refused, command, tmp_path):
+    (mine / "test").rename(mine / "val")
+    assert "by --dir\n" in refused("jaxnets.data.__main__", "--dir", mine)
+    err = refused("jaxnets.data.__main__", "--dir", mine, "--image-size", 0)
+    assert "--image-size=0: 1 to 1024" in err
+    fake_run(tmp_path / "run", data__name="folder")
+    for module in ("jaxnets.evaluate", "jaxnets.report.__main__"):
+        (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "epoch": 1}\n')
+        err = refused(module, "--workdir", tmp_path / "run", "--data-dir", mine)
+        assert "no folder test in it; name a folder" in err
+        assert "by --data-dir\n" in err
+
+
+def test_training_on_a_folder_of_classes(classes, command, tmp_path):
+    args = (f"--config={TINY}", "--config.data.name=folder", f"--config.data.dir={classes}")
+    args += ("--config.data.test_fraction=0.2", "--config.augment.ops=none")
+    args += ("--config.batch_size=4", "--config.num_epochs=1", f"--workdir={tmp_path / 'run'}")
+    code, out, err = command("jaxnets.train", *args)
+    assert code == 0, err
+    assert f"{classes}: 24 + 6 images" in out
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["augment"]["ops"] == []
 
 
 def test_constants_of_one_colour_can_be_divided_by():

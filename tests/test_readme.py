@@ -62,6 +62,9 @@ def folder(tmp_path_factory) -> Path:
         path = folder / "my_images" / ("train", "test")[i % 2] / ("cat", "dog")[i // 2 % 2]
         path.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path / f"{i}.png")
+        path = folder / "my_classes" / path.name
+        path.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path / f"{i}.png")
     return folder
 
 

@@ -2,6 +2,7 @@
 
     python -m jaxnets.data --name cifar10
     python -m jaxnets.data --name folder --dir my_images --image-size 48
+    python -m jaxnets.data --name folder --dir my_classes --test-fraction 0.2
 
 Prints the images of each class and split, their size, and the mean and standard deviation of the
 training images as flags for jaxnets.train.
@@ -14,6 +15,7 @@ import numpy as np
 from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.data import DATASETS, Dataset, load
+from jaxnets.errors import renamed
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,13 +27,21 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--skip-bad", action="store_true", help="folder: leave out images that cannot be read"
     )
+    parser.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.0,
+        metavar="F",
+        help="folder: of each class of DIR/CLASS, where DIR has no train and test",
+    )
     args = parser.parse_args(argv)
     config = configs.default_config()
-    config.data.update(
-        name=args.name, dir=args.dir, image_size=args.image_size, skip_bad=args.skip_bad
-    )
-    configs.validate(config)
-    dataset = load(config)
+    keys = ("name", "dir", "image_size", "skip_bad", "test_fraction")
+    config.data.update({key: getattr(args, key) for key in keys})
+    flags = {f"config.data.{key}": f"--{key.replace('_', '-')}" for key in keys}
+    with renamed({"config.data.skip_bad=True": "--skip-bad"} | flags):
+        configs.validate(config)
+        dataset = load(config)
     print(table(dataset))
     mean, std = (",".join(f"{x:.4f}" for x in xs) for xs in moments(dataset.train_images))
     print(f"\n--config.data.mean={mean} --config.data.std={std}")

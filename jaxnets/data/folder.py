@@ -1,4 +1,7 @@
-"""Own images as a data set: files in DIR/train/CLASS/ and DIR/test/CLASS/.
+"""Own images as a data set: files in DIR/train/CLASS/ and DIR/test/CLASS/, or in DIR/CLASS/.
+
+Of the second a share of each class is the test set, chosen by the files' names alone: the same for
+every seed, and nearly the same when images are added.
 
 The folders' names, sorted, are the class names. Both splits must have the same classes, at least
 two, each with at least one image in either split: a class that is never tested, or never trained,
@@ -7,7 +10,9 @@ images, or lie beside the class folders, are left out and counted in a note.
 """
 
 import functools
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +34,15 @@ class _Split(NamedTuple):
     """Files that are left out."""
 
 
-def find(root: Path, size: int, *, skip_bad: bool = False) -> Source:
+def find(
+    root: Path, size: int, *, skip_bad: bool = False, test_fraction: float = 0.0
+) -> Source:
     """The images below `root`, to be read as uint8 (N, size, size, 3) by `images.read_images`.
 
     Args:
         skip_bad: leave out images that cannot be read, and say so in a note.
+        test_fraction: of each class of DIR/CLASS/, at least one image and not all; 0 for
+            DIR/train/CLASS/ and DIR/test/CLASS/.
 
     Raises:
         UserError: folders that are missing or empty, fewer than two classes, or classes that only
@@ -41,7 +50,7 @@ def find(root: Path, size: int, *, skip_bad: bool = False) -> Source:
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; {_WANTED}")
-    train, test = (_scan(root, name) for name in SPLITS)
+    train, test = _divided(root, test_fraction) if test_fraction else _given(root)
     for split, other in ((train, test), (test, train)):
         if lacking := sorted(split.classes.keys() - other.classes.keys()):
             raise UserError(
@@ -57,20 +66,56 @@ def find(root: Path, size: int, *, skip_bad: bool = False) -> Source:
         if empty := [name for name, paths in split.classes.items() if not paths]:
             raise UserError(
                 f"{split.folder}: no images in the class folder(s) {_names(empty)}; add some, or "
-                "remove the class from train and test"
+                "remove the class"
             )
     files = tuple(path for s in splits for paths in s.classes.values() for path in paths)
-    options = json.dumps([size, skip_bad, [split.strays for split in splits]])
+    options = json.dumps([size, skip_bad, test_fraction, [split.strays for split in splits]])
     return Source(root, files, functools.partial(_read, root, splits, size, skip_bad), options)
 
 
 _WANTED = "name a folder that has train/CLASS/ and test/CLASS/ in it by --config.data.dir"
 
 
-def _scan(root: Path, name: str) -> _Split:
-    folder = root / name
-    if not folder.is_dir():
-        raise UserError(f"{root}: no folder {name} in it; {_WANTED}")
+def _given(root: Path) -> list[_Split]:
+    """The images of DIR/train/CLASS/ and DIR/test/CLASS/."""
+    missing = [name for name in SPLITS if not (root / name).is_dir()]
+    if len(missing) == 2 and len(classes := _scan(root).classes) > 1 and any(classes.values()):
+        raise UserError(
+            f"{root}: no folders train and test in it, but the classes {_names(list(classes))}; "
+            "take a part of each as the test set by --config.data.test_fraction=0.2"
+        )
+    if missing:
+        raise UserError(f"{root}: no folder {missing[0]} in it; {_WANTED}")
+    return [_scan(root / name) for name in SPLITS]
+
+
+def _divided(root: Path, fraction: float) -> list[_Split]:
+    """The images of DIR/CLASS/, `fraction` of each class in the second split."""
+    if all((root / name).is_dir() for name in SPLITS):
+        raise UserError(
+            f"{root}: has folders train and test, so there is nothing to take a part of; leave out "
+            f"--config.data.test_fraction={fraction:g}"
+        )
+    whole = _scan(root)
+    if few := [name for name, paths in whole.classes.items() if len(paths) < 2]:
+        raise UserError(
+            f"{root}: fewer than two images in the class folder(s) {_names(few)}, which "
+            f"--config.data.test_fraction={fraction:g} parts into train and test; add some"
+        )
+
+    def drawn(path: Path) -> bytes:
+        return hashlib.sha256(os.fsencode(path.relative_to(root))).digest()
+
+    train, test = {}, {}
+    for name, paths in whole.classes.items():
+        count = min(max(round(fraction * len(paths)), 1), len(paths) - 1)
+        chosen = set(sorted(paths, key=drawn)[:count])
+        train[name] = [path for path in paths if path not in chosen]
+        test[name] = [path for path in paths if path in chosen]
+    return [_Split(root, train, whole.strays), _Split(root, test, 0)]
+
+
+def _scan(folder: Path) -> _Split:
     entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     files = {path.name: find_files(path) for path in sorted(entries) if path.is_dir()}
     classes = {name: [p for p in paths if is_image_name(p.name)] for name, paths in files.items()}
@@ -103,7 +148,7 @@ def _read(root: Path, splits: tuple[_Split, _Split], size: int, skip_bad: bool) 
     if bad and not skip_bad:
         raise UserError(
             f"{describe_bad(bad, total)}; mend or remove them, or leave them out by "
-            "--config.data.skip_bad=True (jaxnets.data: --skip-bad)"
+            "--config.data.skip_bad=True"
         )
     strays = sum(split.strays for split in splits)
     notes = {

@@ -30,6 +30,7 @@ def load(config: Any, *, split: bool = True) -> Dataset:
         cache=options.cache,
         image_size=options.image_size,
         skip_bad=options.skip_bad,
+        test_fraction=options.test_fraction,
     )
     for note in dataset.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -45,6 +46,7 @@ def load_dataset(
     cache: bool = True,
     image_size: int = 32,
     skip_bad: bool = False,
+    test_fraction: float = 0.0,
 ) -> Dataset:
     """The data set `name`, one of DATASETS, read from the folder `data_dir`.
 
@@ -58,6 +60,8 @@ def load_dataset(
       cache: keep an uncompressed copy beside the files, so that the next load takes half a second.
       image_size: of folder, in pixels.
       skip_bad: of folder: leave out images that cannot be read.
+      test_fraction: of folder: the share of each class that is the test set, of images in
+        data_dir/CLASS/; 0 for data_dir/train/CLASS/ and data_dir/test/CLASS/.
 
     Raises:
       UserError: an unknown name; files that are missing, unreadable, damaged, hostile or not CIFAR;
@@ -73,7 +77,9 @@ def load_dataset(
     root = Path(data_dir or os.environ.get("JAXNETS_DATA") or "data").expanduser()
     try:
         if name == "folder":
-            source = folder.find(root, image_size, skip_bad=skip_bad)
+            source = folder.find(
+                root, image_size, skip_bad=skip_bad, test_fraction=test_fraction
+            )
             return cached(f"folder-{image_size}", source, root) if cache else source.read()
         return _LOADERS[name](root, cache)
     except OSError as error:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, renamed
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> int:
 
     check_runs(args.workdir, args.checkpoint)
     check_writable(output)  # before the minutes that an evaluation may take
-    runs = read_runs(args.workdir, args.checkpoint, args.data_dir)
+    with renamed({"config.data.dir": "--data-dir"}):
+        runs = read_runs(args.workdir, args.checkpoint, args.data_dir)
     for run in runs:
         print(
             f"{run.name}, checkpoint {run.checkpoint} (step {run.step}, epoch {run.epoch}), best "
