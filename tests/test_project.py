@@ -1,0 +1,55 @@
+"""What a stranger meets first: the list of commands, the version, and the words on contributing."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import jaxnets
+from jaxnets.__main__ import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_command_is_listed(command):
+    modules = {p.relative_to(ROOT) for p in ROOT.glob("jaxnets/**/*.py")}
+    commands = {
+        path.parent.name if path.stem == "__main__" else path.stem
+        for path in modules
+        if 'if __name__ == "__main__":' in (ROOT / path).read_text()
+    }
+    assert commands - {"jaxnets"} == set(COMMANDS)
+    listed = command("jaxnets.__main__", "--help")
+    assert listed.code == 0
+    assert all(f"python -m jaxnets.{name} " in listed.out for name in COMMANDS)
+    assert command("jaxnets.__main__").code == 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_a_main(name):
+    module = importlib.import_module(f"jaxnets.{name}")
+    if not hasattr(module, "main"):
+        module = importlib.import_module(f"jaxnets.{name}.__main__")
+    assert callable(module.main)
+
+
+def test_version(command):
+    result = command("jaxnets.__main__", "--version")
+    assert (result.code, result.out) == (0, f"jaxnets {jaxnets.__version__}\n")
+    assert f"\nversion: {jaxnets.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {jaxnets.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_contributing_names_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = set(re.findall(r"\b(?:jaxnets|torch_ref|tests|parity_tests|configs)/[\w/.]*\w", text))
+    assert len(paths) > 8
+    missing = [p for p in paths if "NAME" not in p and not (ROOT / p).exists()]
+    assert not missing
+    targets = set(re.findall(r"^make (\w+)", text, re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    for place in re.findall(r"`([A-Z]+)` (?:in|to) `?([\w/]+\.py)", text):
+        assert re.search(rf"^{place[0]}\b", (ROOT / place[1]).read_text(), re.MULTILINE)
