@@ -6,7 +6,7 @@ from pathlib import Path
 from flax import nnx
 
 from jaxnets.port.adapters import fitting
-from jaxnets.port.files import SUFFIXES, load, save
+from jaxnets.port.files import is_run, load, save
 from jaxnets.port.modules import from_torch, to_torch
 from jaxnets.port.names import check_names, from_state_dict, slots, to_state_dict
 
@@ -29,7 +29,8 @@ def load_weights(
     Args:
         path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
             model_state_dict; `module.` is left out of names), a .safetensors file, the workdir
-            of a run of jaxnets.train, or a folder that jaxnets.port wrote.
+            of a run of jaxnets.train, a folder that jaxnets.port wrote, or an orbax checkpoint
+            of others.
         checkpoint: of a workdir: "best", "last" or a step.
 
     Values are cast to the model's dtypes; squeeze-and-excitation of other forms is adapted, see
@@ -41,10 +42,10 @@ def load_weights(
     >>> load_weights(create_model("se_resnet"), "se_resnet.pth")  # doctest: +SKIP
     """
     path = Path(path)
-    if path.is_dir() and path.suffix not in SUFFIXES:
+    if is_run(path):
         _load_run(model, path, checkpoint)
     else:
-        weights = load(path)
+        weights = load(path, checkpoint)
         wanted = {slot.name: slot.shape for slot in slots(model)}
         plan = fitting({name: value.shape for name, value in weights.items()}, wanted)
         from_state_dict(model, plan.apply(weights))

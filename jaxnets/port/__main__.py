@@ -7,9 +7,13 @@
     python -m jaxnets.port runs/x_torch/last.pt runs/y --with-optimizer
 
 SRC and DST are each a training run's folder, a .pt or .pth (bare, or under net, state_dict, model,
-model_state_dict), or a .safetensors; a DST without suffix is an orbax folder, which load_weights
+model_state_dict), or a .safetensors; a DST of another name is an orbax folder, which load_weights
 and this command read.  DST is read back and compared bit for bit, and both frameworks compute the
 same logits, before it gets its name.
+
+SRC may also be an orbax checkpoint of others, or a folder of them by their steps: params and
+batch_stats of NNX or Linen, an nnx.State, or a train state, as orbax's StandardCheckpointer,
+PyTreeCheckpointer and CheckpointManager write them.
 
 With --with-optimizer all goes along that training goes on from: momentum or Adam's moments,
 Lookahead's slow weights and phase, the schedule's position, BatchNorm's counters, epoch, step, the
@@ -90,6 +94,7 @@ def _weights(args: Any) -> int:
 def _run(args: Any, overrides: Sequence[str]) -> int:
     from jaxnets import config as configs
     from jaxnets.port.convert_run import port_run
+    from jaxnets.port.files import is_folder
 
     config = None
     if args.config:
@@ -115,9 +120,9 @@ def _run(args: Any, overrides: Sequence[str]) -> int:
     print(f"wrote    {args.dst}: the checkpoint of step {run.step}{best}")
     _say_verified(done.differences)
     trainer, workdir = "jaxnets.train", args.dst
-    if args.dst.suffix:
+    if not is_folder(args.dst):
         trainer, workdir = "torch_ref.train", args.dst.parent
-    if not args.dst.suffix or args.dst.name == "last.pt":
+    if is_folder(args.dst) or args.dst.name == "last.pt":
         print(f"next: python -m {trainer} --workdir {workdir}, with the --config of the run")
     return 0
 

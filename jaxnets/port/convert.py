@@ -1,13 +1,13 @@
 """From one file to another: which model, whether it fits, written, read back, and run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxnets.errors import UserError, unknown
 from jaxnets.models import model_options
 from jaxnets.port import adapters, folder
-from jaxnets.port.files import SUFFIXES, check_destination, load, read, save
+from jaxnets.port.files import check_destination, is_folder, is_run, load, read, save
 from jaxnets.port.fit import DTYPES, compare, fit
 from jaxnets.port.guess import Model, describe, guess, num_classes
 from jaxnets.port.names import StateDict
@@ -59,13 +59,14 @@ def port(
     if dtype is not None and dtype not in DTYPES:
         raise unknown("--dtype", dtype, DTYPES)
     check_destination(dst, force)
-    if src.is_dir() and src.suffix not in SUFFIXES:
+    notes: Sequence[str] = ()
+    if is_run(src):
         workdir, checkpoint = folder.resolve(src, checkpoint)
         told_by = "given" if model else f"by {workdir / folder.CONFIG}"
         model = model or folder.read_model(workdir)
         state_dict = folder.load(workdir, checkpoint, model)
     else:
-        state_dict, rest = read(src)
+        state_dict, rest, notes = read(src, checkpoint)
         told_by, model = recognize(state_dict, rest, model)
     shapes = {k: v.shape for k, v in state_dict.items()}
     if model.num_classes is None:
@@ -81,16 +82,16 @@ def port(
     def check(aside: Path) -> None:
         written = load(aside)
         compare(written, state_dict)
-        found.append(differences(model, state_dict, written, written_by_jax=not dst.suffix))
+        found.append(differences(model, state_dict, written, written_by_jax=is_folder(dst)))
 
     save(dst, state_dict, model=model, force=force, check=check)
-    return Ported(model, told_by, state_dict, found[0], plan.notes(shapes))
+    return Ported(model, told_by, state_dict, found[0], [*notes, *plan.notes(shapes)])
 
 
 def workdir_file(src: Path, checkpoint: str) -> Path:
     """The file of a checkpoint where `src` is a workdir of torch_ref.train; else `src`."""
     file = src / TORCH_FILES.get(checkpoint, "")
-    is_twins = checkpoint in TORCH_FILES and not src.suffix and file.is_file()
+    is_twins = checkpoint in TORCH_FILES and is_folder(src) and file.is_file()
     return file if is_twins else src
 
 

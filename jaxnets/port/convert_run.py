@@ -8,7 +8,7 @@ from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.port import folder, runs
 from jaxnets.port.convert import workdir_file
-from jaxnets.port.files import check_destination, place, writing
+from jaxnets.port.files import check_destination, is_folder, place, writing
 from jaxnets.port.fit import compare
 from jaxnets.port.names import StateDict
 from jaxnets.port.run_writers import (
@@ -68,7 +68,7 @@ def port_run(
     _check_destination(dst, force)
     source = runs.read(src, checkpoint, config=config, step=step)
     run = runs.with_accuracy(source.run, source.log)
-    is_file = dst.suffix and dst.name != LAST
+    is_file = not is_folder(dst) and dst.name != LAST
     best = None if is_file else _best(src, run, source.log)
     found: list[Differences] = []
 
@@ -78,7 +78,7 @@ def port_run(
         if best is not None:
             compare_runs(runs.read(best_written, "best").run, best)
         found.append(
-            differences(run.model, run.weights, back.weights, written_by_jax=not dst.suffix)
+            differences(run.model, run.weights, back.weights, written_by_jax=is_folder(dst))
         )
 
     def write_twins(aside: Path) -> None:
@@ -89,7 +89,7 @@ def port_run(
 
     if is_file:
         place(dst, lambda a: write_file(a, run, source.log), lambda a: check(a, a))
-    elif not dst.suffix:
+    elif is_folder(dst):
         place(dst, lambda a: write_workdir(a, run, best, source.log), lambda a: check(a, a))
     elif not dst.parent.exists():
         place(dst.parent, write_twins, check_twins)
@@ -114,7 +114,7 @@ def _check_destination(dst: Path, force: bool) -> None:
     if dst.name == LAST and not dst.parent.exists():
         if not dst.parent.parent.is_dir():
             raise UserError(f"{dst.parent}: no folder {dst.parent.parent} to write into")
-    elif force and not dst.suffix and dst.is_dir():
+    elif force and is_folder(dst) and dst.is_dir():
         inside = {entry.name for entry in dst.iterdir()}
         if not inside <= {folder.CONFIG, METRICS, "checkpoints", "best"}:
             raise UserError(f"{dst}: holds more than a ported run; choose another name")

@@ -1,9 +1,10 @@
 """Weight files: .pt and .pth (opened without running code), .safetensors, and orbax folders."""
 
 import contextlib
+import difflib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ import ml_dtypes
 import numpy as np
 
 from jaxnets.errors import UserError
-from jaxnets.port import folder
-from jaxnets.port.guess import Model, guess
+from jaxnets.port import folder, foreign
+from jaxnets.port.guess import Model, guess, with_shared_names
 from jaxnets.port.names import WRAPPING, StateDict, clean_names
 from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_file, to_tensors
 from jaxnets.regular import read_bytes
@@ -30,6 +31,25 @@ _DTYPES = {
 }
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
+# Of files that others keep weights in; a folder of such a name is a mistake.
+_OTHERS = (
+    ".bin", ".ckpt", ".gguf", ".h5", ".hdf5", ".json", ".keras", ".mlmodel", ".model", ".msgpack",
+    ".npy", ".npz", ".onnx", ".pb", ".pickle", ".pkl", ".pt2", ".tar", ".tflite", ".zip",
+)  # fmt: skip
+
+
+def is_folder(path: Path) -> bool:
+    """Whether what a source or destination is called says that it is a folder."""
+    return path.suffix not in SUFFIXES
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is a folder of `jaxnets.train` or of `save`, or one of the checkpoints in it."""
+    if not path.is_dir() or not is_folder(path):
+        return False
+    workdir, _ = folder.resolve(path, "")
+    inside = workdir != path and (workdir / folder.CONFIG).is_file()
+    return inside or not foreign.holds(path)
 
 
 def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
@@ -41,16 +61,17 @@ def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
     Args:
         path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
             model_state_dict), a .safetensors file, the workdir of a run of jaxnets.train or one
-            checkpoint in it (<workdir>/best/<step>), or a folder that `save` wrote.
+            checkpoint in it (<workdir>/best/<step>), a folder that `save` wrote, or an orbax
+            checkpoint of others (see `jaxnets.port.foreign`).
         checkpoint: of a workdir: "best", "last" or a step.
 
     Raises:
         UserError: no such file, not a weight file, damaged, or one that would run code.
     """
     path = Path(path)
-    if path.is_dir() and path.suffix not in SUFFIXES:
+    if is_run(path):
         return folder.load(*folder.resolve(path, checkpoint))
-    return read(path).tensors
+    return read(path, checkpoint).tensors
 
 
 class Content(NamedTuple):
@@ -60,16 +81,22 @@ class Content(NamedTuple):
     """Weights by PyTorch's names."""
     rest: Mapping[str, Any]
     """What else is in a checkpoint: optimizer, epoch and the like, as torch opens it."""
+    notes: Sequence[str] = ()
+    """What is not as a state_dict has it, a line each."""
 
 
-def read(path: Path) -> Content:
-    """All of a .pt, .pth or .safetensors file; errors as in `load`."""
-    if path.suffix not in SUFFIXES:
+def read(path: Path, checkpoint: str = "best") -> Content:
+    """All of a .pt, .pth or .safetensors file, or of others' orbax folder; errors as in `load`."""
+    notes: Sequence[str] = ()
+    if is_folder(path) and foreign.holds(path):
+        tensors, notes = foreign.read(path, checkpoint)
+        tensors, rest = with_shared_names(tensors), {}
+    elif is_folder(path):
         missing = "not a weight file" if path.exists() else "no such file or folder"
         raise UserError(f"{path}: {missing}; give a workdir, or one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
+    elif not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
+    elif path.suffix == ".safetensors":
         tensors, rest = _load_safetensors(path), {}
     else:
         tensors, rest = _load_torch(path)
@@ -78,7 +105,7 @@ def read(path: Path) -> Content:
     stripped = clean_names(tensors)
     if len(stripped) < len(tensors):
         raise UserError(f"{path}: names that differ only in {' or '.join(sorted(WRAPPING))}")
-    return Content(stripped, rest)
+    return Content(stripped, rest, notes)
 
 
 def save(
@@ -89,7 +116,7 @@ def save(
     force: bool = False,
     check: Callable[[Path], None] = lambda aside: None,
 ) -> None:
-    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors, or a folder.
+    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors; else a folder.
 
     It is written beside its place and renamed, so `path` is never half a file.
 
@@ -107,11 +134,11 @@ def save(
     def write(aside: Path) -> None:
         if path.suffix == ".safetensors":
             aside.write_bytes(_safetensors(state_dict))
-        elif path.suffix:
+        elif is_folder(path):
+            folder.save(aside, state_dict, model or guess(dict(state_dict)))
+        else:
             require(path)
             save_file(aside, to_tensors(state_dict))
-        else:
-            folder.save(aside, state_dict, model or guess(dict(state_dict)))
 
     place(path, write, check)
 
@@ -167,7 +194,8 @@ def _put(aside: Path, path: Path) -> None:
 
 def check_destination(path: Path, force: bool) -> None:
     """Raises a UserError if `save` would refuse to write there."""
-    if path.suffix and path.suffix not in SUFFIXES:
+    near = difflib.get_close_matches(path.suffix, SUFFIXES, n=1, cutoff=0.8)
+    if is_folder(path) and (near or path.suffix.lower() in _OTHERS) and not path.is_dir():
         raise UserError(
             f"{path}: cannot be told by its name; end it with one of {', '.join(SUFFIXES)}, or "
             "leave out the suffix for an orbax folder"
@@ -178,7 +206,7 @@ def check_destination(path: Path, force: bool) -> None:
         return
     if not force:
         raise UserError(f"{path}: exists; choose another name, or replace it with --force")
-    if path.is_dir() == bool(path.suffix):
+    if path.is_dir() != is_folder(path):
         raise UserError(f"{path}: is {'a' if path.is_dir() else 'no'} folder; choose another name")
     if path.is_dir() and not folder.is_ported(path):
         raise UserError(f"{path}: holds more than ported weights; choose another name")

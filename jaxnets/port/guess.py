@@ -125,6 +125,28 @@ def guess(state_dict: StateDict) -> Model:
     raise AssertionError("a model that fits was passed over")
 
 
+def with_shared_names(tensors: StateDict) -> StateDict:
+    """Adds the other names of tensors that the Dense SE-ResNet shares, and that NNX stores once.
+
+    Of each stage's shared kernel there is one name, any, or there are all: then it is not shared.
+    """
+    shapes = {name: value.shape for name, value in tensors.items()}
+    try:
+        model = Model("dense_se_resnet", num_classes(shapes), {**_dense(shapes), "share": "all"})
+        entries = describe(model)
+    except Exception:  # whatever the names are, they are not this model's
+        return tensors
+    groups: dict[str, list[str]] = {}
+    for slot in entries:
+        groups.setdefault(slot.path, []).append(slot.name)
+    added = dict(tensors)
+    for names in groups.values():
+        there = [name for name in names if name in tensors]
+        if len(there) == 1:
+            added |= dict.fromkeys(names, tensors[there[0]])
+    return added
+
+
 def _count(shapes: Shapes, prefix: str) -> int:
     """How many children, named "0", "1", ..., a Sequential has."""
     return len({k[len(prefix) :].partition(".")[0] for k in shapes if k.startswith(prefix)})

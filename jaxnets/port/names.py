@@ -90,6 +90,20 @@ def _variables(module: nnx.Module, path: tuple[str, ...]) -> Iterator[tuple]:
             yield from _variables(value, (*path, name))
 
 
+def told_by_rank(path: str, ndim: int) -> tuple[str, tuple[int, ...] | None]:
+    """PyTorch's name, and the axes to it, of an NNX path of which only the array is known.
+
+    >>> told_by_rank("layer1.0.conv1.kernel", 4)
+    ('layer1.0.conv1.weight', (3, 2, 0, 1))
+    """
+    parent, dot, leaf = path.rpartition(".")
+    for leaves in _LEAVES.values():
+        name, axes = leaves.get(leaf, (leaf, None))
+        if leaf in leaves and (axes is None or len(axes) == ndim):
+            return parent + dot + name, axes
+    return path, None
+
+
 def parameters(entries: Sequence[Slot]) -> list[Slot]:
     """What an optimizer sees: every parameter once, a shared one under its first name."""
     first = {s.path: s for s in reversed(entries) if isinstance(s.variable, nnx.Param)}

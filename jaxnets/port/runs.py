@@ -81,6 +81,10 @@ def read(
         if src.is_dir():
             if config is not None or step is not None:
                 raise UserError("--config and --step are for files of others: a run has its own")
+            if not files.is_run(src):
+                raise UserError(
+                    "no run of jaxnets.train; port its weights without --with-optimizer"
+                )
             return _read_workdir(*folder.resolve(src, checkpoint))
         return _read_file(src, config, step)
     except UserError as e:
@@ -115,7 +119,7 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
 def _read_file(path: Path, config: Any, step: int | None) -> Source:
     if path.suffix == ".safetensors":
         raise UserError("a .safetensors file holds weights only: give a run's workdir or a .pt")
-    tensors, content = files.read(path)
+    tensors, content, _ = files.read(path)
     content = dict(content)
     state = content.pop("optimizer", None)
     if not isinstance(state, Mapping):
