@@ -5,6 +5,11 @@
 >>> model.eval()
 """
 
+from jaxnets import signals
+
+if signals.is_command():  # before what takes time to import
+    signals.listen()
+
 import importlib
 
 from jaxnets import _cpu_flags

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxnets import signals
 from jaxnets.errors import UserError
 
 
@@ -21,13 +24,31 @@ def written_aside(path: Path, *, name: str = "", advice: str = "") -> Iterator[P
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield aside
-        aside.replace(path)
+        with removing(aside):
+            yield aside
+            aside.replace(path)
     except OSError as e:
         raise UserError(f"{name or path}: cannot be written ({e.strerror}){advice}") from e
-    finally:
+
+
+@contextlib.contextmanager
+def removing(aside: Path) -> Iterator[None]:
+    """In the end removes a file or a folder that is still there, also where a signal is the end."""
+    with signals.undoing(lambda: _remove(aside)):
+        try:
+            yield
+        finally:
+            _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    for _ in range(5):  # another thread may be writing into a folder
+        shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
-            aside.unlink()
+            path.unlink()
+        if not os.path.lexists(path):
+            return
+        time.sleep(0.02)
 
 
 def write_text(path: Path, text: str) -> None:

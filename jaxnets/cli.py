@@ -1,7 +1,7 @@
 """What every command shares: one line for a user's mistake, and exit codes that scripts can trust.
 
 0 success, 1 the answer is "no" (an audit over its budget), 2 a mistake the user can mend,
-130 interrupted, 143 terminated.
+130, 143, 129 ended by SIGINT (Ctrl-C), SIGTERM, SIGHUP.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 
+from jaxnets import signals
 from jaxnets.errors import UserError
 
 
@@ -36,17 +37,15 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command's main on the process's arguments and exits with its code."""
+    signals.listen()
     try:
-        code = main(sys.argv[1:])
+        code = signals.exit_code(main(sys.argv[1:]) or 0)
         sys.stdout.flush()
     except UserError as e:
         print(f"error: {e}", *e.details, sep="\n", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
     except BrokenPipeError:
         # The reader went away (`| head`); nothing more can be said to it.
         sys.stderr.close()
         code = 141
-    sys.exit(code or 0)
+    sys.exit(code)

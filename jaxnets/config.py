@@ -131,8 +131,8 @@ def default_config() -> Any:
     c.dtype = "float32"  # of the computation: float32, bfloat16, float64
     c.parallel = "jit"  # jit; pmap: the same numbers, for code that still needs it
     c.devices = config_dict.placeholder(int)  # None: all of this machine's
-    c.epoch_in_one_call = config_dict.placeholder(bool)  # None: on an accelerator, not on a CPU
-    c.progress = ConfigDict({"every_steps": 20})  # between updates of the bar and checks for NaN
+    c.epoch_in_one_call = config_dict.placeholder(bool)  # many steps; None: not on a CPU
+    c.progress = ConfigDict({"every_steps": 20})  # between checks for NaN
     c.on_nan = "stop"  # stop; restore: back to the last checkpoint, skip those batches
     c.stop_after_minutes = config_dict.placeholder(float)  # then save and end; None: never
     c.checkpoint = ConfigDict({"keep": 2, "every_epochs": 1})

@@ -5,14 +5,17 @@ and images over images, grad_norm over steps.
 """
 
 import math
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxnets.data import Dataset
 from jaxnets.errors import UserError
 from jaxnets.run_log import Progress
+from jaxnets.workdir import CONFIG
 
 
 class Diverged(UserError):
@@ -27,39 +30,74 @@ class Diverged(UserError):
         )
 
 
-def header(*, validation: bool = False) -> str:
-    """The names of `epoch_line`'s columns."""
-    val = "    val loss     acc " if validation else ""
-    return (
-        f" epoch     step         lr  train loss     acc{val}   test loss     acc"
-        "     images/s   time left"
-    )
-
-
 def opening(config: Any, parameters: int, data: Dataset, devices: str, workdir: Path) -> str:
-    """What is trained, on what, and where it goes."""
+    """What is trained, on what, how, and where it goes; two lines."""
     sizes = " + ".join(f"{len(labels):,}" for labels in (data.train_labels, data.test_labels))
     return (
         f"{config.model.name}: {parameters:,} parameters; {data.source}: {sizes} images; "
-        f"{devices}; workdir {workdir}"
+        f"{devices}; workdir {workdir}\n"
+        f"{config.optim.name}, lr {config.optim.lr:g}, {config.schedule.name}; "
+        f"{config.num_epochs} epochs in batches of {config.batch_size}, {config.dtype}, "
+        f"seed {config.seed}; all keys in {workdir / CONFIG}"
     )
 
 
-def epoch_line(config: Any, row: dict[str, Any], best: bool) -> str:
-    """An epoch's row of metrics.jsonl under `header`; a star marks the best one so far."""
-    splits = [f"{row[f'{s}/loss']:11.4f} {row[f'{s}/accuracy']:7.2%}" for s in _splits(row)]
-    star = "*" if best else " "
-    splits[1] += star
-    left = (config.num_epochs - row["epoch"]) * row["seconds"] / row["epoch"]
-    return (
-        f"{row['epoch']:6d} {row['step']:8d} {row['lr']:10.6f} {' '.join(splits)} "
-        f"{row['images_per_second']:11.0f} {clock(left):>11}"
-    )
+class EpochTable:
+    """A line an epoch, of columns that fit the terminal: the least important ones go first."""
 
+    def __init__(self, config: Any, *, validation: bool = False, width: int | None = None):
+        """`validation`: whether there is a split for it; `width`: None is that of the terminal."""
+        self._config, self._selected_on = config, "val" if validation else "eval"
+        width = (terminal_width(sys.stdout) or math.inf) if width is None else width
+        splits = ["train", *(["val"] if validation else []), "eval"]
+        # The names of columns, and how many characters each takes, in the order they are shown.
+        found = {"epoch": 6, "step": 8, "lr": 10}
+        for split in splits:
+            found[f"{split}/loss"] = 11
+            found[f"{split}/accuracy"] = 7 + (split == self._selected_on)
+        self._columns = found | {"images/s": 11, "time left": 11}
+        least_important_first = ("images/s", "lr", "step", "eval/loss", "val/loss", "train/loss")
+        for name in (*least_important_first, "train/accuracy"):
+            if sum(self._columns.values()) + len(self._columns) - 1 <= width:
+                break
+            self._columns.pop(name, None)
+            if name.endswith("/loss"):  # beside it, the accuracy needs no name
+                accuracy = name.replace("loss", "accuracy")
+                if accuracy in self._columns:
+                    self._columns[accuracy] = 10
 
-def _splits(row: dict[str, Any]) -> list[str]:
-    """Those of a row; the second one chooses the best checkpoint."""
-    return ["train", *(["val"] if "val/loss" in row else []), "eval"]
+    def header(self) -> str:
+        """The names of the columns."""
+        return self._join({name: self._title(name) for name in self._columns})
+
+    def line(self, row: dict[str, Any], best: bool) -> str:
+        """An epoch's row of metrics.jsonl; a star marks the best one so far."""
+        left = (self._config.num_epochs - row["epoch"]) * row["seconds"] / row["epoch"]
+        cells = {
+            "epoch": f"{row['epoch']:d}",
+            "step": f"{row['step']:d}",
+            "lr": f"{row['lr']:.6f}",
+            "images/s": f"{row['images_per_second']:.0f}",
+            "time left": clock(left),
+        }
+        for name in self._columns.keys() - cells.keys():
+            cells[name] = f"{row[name]:.4f}" if name.endswith("loss") else f"{row[name]:.2%}"
+        chosen_by = f"{self._selected_on}/accuracy"
+        cells[chosen_by] += "*" if best else " "
+        return self._join(cells)
+
+    def _title(self, name: str) -> str:
+        split, _, what = name.partition("/")
+        split = {"eval": "test"}.get(split, split)
+        if what == "loss":
+            return f"{split} loss"
+        if what != "accuracy":
+            return name
+        title = "acc" if name.replace("accuracy", "loss") in self._columns else f"{split} acc"
+        return title + " " * name.startswith(self._selected_on)
+
+    def _join(self, cells: dict[str, str]) -> str:
+        return " ".join(f"{cells[name]:>{width}}" for name, width in self._columns.items())
 
 
 def closing(config: Any, progress: Progress, selected_on: str = "test") -> str:
@@ -86,25 +124,38 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
+def terminal_width(stream: TextIO) -> int | None:
+    """Its columns; None where it is no terminal."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return None
+
+
 class EpochBar:
     """The progress of an epoch; a context manager.
 
-    A bar on a terminal; elsewhere, as in a log file, a line a minute.
+    A bar on a terminal, which moves with every step and shows loss and accuracy every second;
+    elsewhere, as in a log file, a line a minute.
     """
 
     def __init__(self, config: Any, epoch: int, done: int, steps: int, quiet: bool = False):
         from tqdm import tqdm
 
+        width = None if quiet else terminal_width(sys.stderr)
         self._bar = tqdm(
             total=steps,
             initial=done,
             desc=f"epoch {epoch + 1}/{config.num_epochs}",
             unit="step",
             leave=False,
-            disable=quiet or not sys.stderr.isatty(),
+            disable=width is None,
+            miniters=1,
+            bar_format=_bar_format(width or 0),
         )
         self._name, self._steps = f"epoch {epoch + 1}", steps
-        self._next_line = math.inf if quiet or not self._bar.disable else time.monotonic() + 60
+        self._every = 1 if width else 60
+        self._next = math.inf if quiet else time.monotonic() + (0 if width else self._every)
 
     def __enter__(self) -> "EpochBar":
         return self
@@ -112,16 +163,34 @@ class EpochBar:
     def __exit__(self, *exc: object) -> None:
         self._bar.close()
 
+    def show(self, done: int, read: Callable[[], Any]) -> None:
+        """Shows that `done` steps of the epoch are done; now and then also what `read` gives."""
+        if time.monotonic() >= self._next:
+            self.update(done, read())
+        else:
+            self._bar.update(done - self._bar.n)
+
     def update(self, done: int, totals: Any) -> None:
-        """Shows that `done` steps of the epoch are done."""
-        if not totals.images:  # all of them were skipped
-            return
-        loss, acc = f"{totals.loss / totals.images:.3f}", f"{totals.correct / totals.images:.1%}"
-        self._bar.set_postfix(loss=loss, acc=acc, refresh=False)
+        """Shows the same, with loss and accuracy."""
+        if totals.images:  # else all of them were skipped
+            loss = f"{totals.loss / totals.images:.3f}"
+            acc = f"{totals.correct / totals.images:.1%}"
+            self._bar.set_postfix(loss=loss, acc=acc, refresh=False)
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + self._every
+                if self._bar.disable:
+                    line = f"{self._name}: step {done}/{self._steps}, loss {loss}, acc {acc}"
+                    print(line, flush=True)
         self._bar.update(done - self._bar.n)
-        if time.monotonic() > self._next_line:
-            self._next_line = time.monotonic() + 60
-            print(f"{self._name}: step {done}/{self._steps}, loss {loss}, acc {acc}", flush=True)
+
+
+def _bar_format(width: int) -> str | None:
+    """tqdm's, shorter in a narrow terminal: what does not fit would be cut within a number."""
+    if width >= 100:
+        return None
+    if width >= 64:
+        return "{desc}{n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"
+    return "{desc}{n_fmt}/{total_fmt}, {remaining} left"
 
 
 def check_finite(totals: Any, steps: range) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from jaxnets import cli, rendezvous
 from jaxnets import config as configs
 from jaxnets.errors import UserError
-from jaxnets.runtime import StopSignal
+from jaxnets.signals import StopSignal
 from jaxnets.time_budget import TimeBudget
 
 FLAGS = (
@@ -182,8 +182,15 @@ class _AgreedStop:
 
 
 class _AgreedBudget(TimeBudget):
-    def spent(self, ahead: float = 0.0) -> bool:
-        return bool(_largest(super().spent(ahead)))
+    def spent(self) -> bool:
+        return bool(_largest(super().spent()))
+
+
+def agreed_number(mine: int) -> int:
+    """The largest of the numbers that the processes bring; all must ask equally often."""
+    import jax
+
+    return mine if jax.process_count() == 1 else _largest(mine)
 
 
 def _largest(value: int) -> int:

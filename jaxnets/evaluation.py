@@ -1,13 +1,14 @@
 """Evaluation of a network on a whole split, a few batches on the device."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.ahead import Ahead
 from jaxnets.parallel import AXIS
 from jaxnets.train_step import Task, eval_step
 
@@ -22,27 +23,14 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-    """Evaluates weights on one split, kept on the devices.
-
-    On an accelerator the whole split is one call, elsewhere a call a batch (see `Stepper`).
+    """Evaluates weights on one split, kept on the devices; a call a batch.
 
     images: uint8 (N, H, W, 3), as `Layout.cut` keeps them; labels: int32 (N,).
     """
 
-    def __init__(
-        self,
-        task: Task,
-        images: np.ndarray,
-        labels: np.ndarray,
-        batch_size: int,
-        *,
-        in_one_call: bool | None = None,
-    ):
-        """`in_one_call` None: on everything but a CPU."""
-        self._layout = layout = task.layout
-        if in_one_call is None:
-            in_one_call = layout.devices[0].platform != "cpu"
-        self._in_one_call, self._count = in_one_call, len(labels)
+    def __init__(self, task: Task, images: np.ndarray, labels: np.ndarray, batch_size: int):
+        self._layout, self._count = task.layout, len(labels)
+        layout = self._layout
         size = min(batch_size, self._count)
         size += -size % layout.size
         fill = -self._count % size
@@ -54,24 +42,18 @@ class Evaluator:
             self._fixed, step = (), eval_step
             arrays = _pad(images, fill), _pad(labels, fill), rows < self._count
         stacked = [array.reshape(-1, size, *array.shape[1:]) for array in arrays]
-        if in_one_call:
-            self._batches = [self._put(stacked, None, AXIS)]
-        else:
-            self._batches = [self._put(batch, AXIS) for batch in zip(*stacked, strict=True)]
+        self._batches = [self._put(batch) for batch in zip(*stacked, strict=True)]
 
         def evaluate(params: dict, stats: dict, fixed: tuple, batch: tuple):
             return step(task, params, stats, *fixed, *batch)
 
-        def evaluate_all(params: dict, stats: dict, fixed: tuple, batches: tuple):
-            return jax.lax.map(lambda batch: evaluate(params, stats, fixed, batch), batches)
-
         replicated = {"out_shardings": layout.sharding()} if layout.many_processes else {}
-        self._step = jax.jit(evaluate_all if in_one_call else evaluate, **replicated)
+        self._step = jax.jit(evaluate, **replicated)
 
-    def _put(self, arrays: Sequence[np.ndarray], *spec: str | None) -> tuple[jax.Array, ...]:
+    def _put(self, arrays: Sequence[np.ndarray]) -> tuple[jax.Array, ...]:
         if self._layout.many_processes:
             return self._layout.put(tuple(arrays))
-        return jax.device_put(tuple(arrays), self._layout.sharding(*spec))
+        return jax.device_put(tuple(arrays), self._layout.sharding(AXIS))
 
     def compile(self, params: dict, stats: dict) -> float:
         """Compiles for weights like these, which every device then has whole; the seconds."""
@@ -82,9 +64,19 @@ class Evaluator:
         self._step = self._step.lower(*weights, self._fixed, self._batches[0]).compile()
         return time.perf_counter() - started
 
-    def __call__(self, params: dict, stats: dict) -> Evaluation:
-        """Loss (without label smoothing), accuracy (0..1) and logits of the weights."""
-        results = [self._step(params, stats, self._fixed, batch) for batch in self._batches]
+    def __call__(
+        self, params: dict, stats: dict, stopped: Callable[[], bool] = lambda: False
+    ) -> Evaluation | None:
+        """Loss (without label smoothing), accuracy (0..1) and logits of the weights.
+
+        `stopped` is asked between batches; once it says so the evaluation is given up: None.
+        """
+        ahead, results = Ahead(self._layout.devices[0].platform), []
+        for batch in self._batches:
+            if results and stopped():
+                return None
+            results.append(self._step(params, stats, self._fixed, batch))
+            ahead.send(1, results[-1])
         totals, logits = zip(*jax.device_get(results), strict=True)
         classes = logits[0].shape[-1]
         return Evaluation(

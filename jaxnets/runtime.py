@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import warnings
 from pathlib import Path
 
@@ -30,28 +29,3 @@ def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
     # Donation is not possible on every backend; where it is not, nothing is lost but memory.
     warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
     logging.getLogger("jax").setLevel(logging.ERROR)
-
-
-class StopSignal:
-    """Notes SIGINT or SIGTERM, so that the loop can save before it ends; a second one ends at once.
-
-    >>> with StopSignal() as stop:
-    ...     stop.received is None
-    True
-    """
-
-    def __init__(self):
-        self.received: int | None = None
-
-    def _handle(self, number: int, frame: object) -> None:
-        if self.received is not None:
-            os._exit(128 + number)
-        self.received = number
-
-    def __enter__(self) -> "StopSignal":
-        self._old = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

@@ -12,17 +12,21 @@ import numpy as np
 from jaxnets import _cpu_memory
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
-from jaxnets.train_step import Task, Totals, TrainState, advance, train_epoch, train_step
+from jaxnets.train_step import Task, Totals, TrainState, advance, train_step, train_steps
+
+_MANY = "many"  # the program of as many steps as it is told
 
 
 class Stepper:
-    """Runs the steps of an epoch: one a call, or all of them in one.
+    """Runs the steps of an epoch: one a call, or many.
 
     On a CPU a loop of convolutions inside one program is far slower than one program a step, and
-    on an accelerator a call a step leaves it waiting for Python: `whole_epochs` says which.
+    on an accelerator a call a step leaves it waiting for Python: `whole_epochs` says which.  The
+    last step of an epoch is always a call of its own if its batch is smaller.
 
     Between `put` and `take` the state belongs to the devices: each call donates it to the next.
-    Nothing but `start_epoch` and `read` moves data between the host and the devices.
+    Nothing but `start_epoch` and `read` moves data between the host and the devices, but for the
+    number of steps, when it is a new one.
     """
 
     def __init__(
@@ -45,33 +49,54 @@ class Stepper:
         example = (*layout.put((state, Totals.zero())), *self._data, self._order)
         self._example = jax.tree.map(layout.describe, example)
         self._programs: dict[int | str, Callable] = {}
-        sizes = sorted({task.batch_size, self._last_size}, reverse=True)
-        self._compile(["epoch"] if whole_epochs else sizes)
+        self._numbers: dict[int, jax.Array] = {}
+        sizes = {task.batch_size, self._last_size}
+        if whole_epochs:
+            self._compile([_MANY, *(sizes - {task.batch_size})])
+        else:
+            self._compile(sorted(sizes, reverse=True))
 
     @property
     def _last_size(self) -> int:
         return self._count - (self._task.steps_per_epoch - 1) * self._task.batch_size
 
+    @property
+    def full_steps(self) -> int:
+        """How many steps of an epoch have a whole batch: all, or all but the last."""
+        return self._count // self._task.batch_size
+
     def _compile(self, programs: Sequence[int | str]) -> None:
-        """Compiles, side by side, the program of an "epoch" or of one step of that many images."""
+        """Compiles, side by side, the program of many steps or of one step of that many images."""
+
+        def name(program: int | str) -> str:
+            size = self._task.batch_size if program == _MANY else program
+            return f"the step{'s' * (program == _MANY)} for batches of {size}"
 
         def compile_one(program: int | str) -> tuple[Callable, float]:
-            started = time.perf_counter()
-            if program == "epoch":
-                step = functools.partial(train_epoch, self._task, last_size=self._last_size)
+            started, task = time.perf_counter(), self._task
+            if program == _MANY:
+                step = functools.partial(train_steps, task)
+                number = jax.tree.map(task.layout.describe, self._number(1))
+                compiled = task.layout.compile(step, *self._example, number, donate=1)
             else:
-                step = functools.partial(train_step, self._task, size=program)
-            compiled = self._task.layout.compile(step, *self._example, donate=2)
+                step = functools.partial(train_step, task, size=program)
+                compiled = task.layout.compile(step, *self._example, donate=1)
             return compiled, time.perf_counter() - started
 
+        self._say(f"compiling {' and '.join(map(name, programs))} ...")
         with ThreadPoolExecutor() as pool:
             done = pool.map(compile_one, programs)
             for program, (compiled, seconds) in zip(programs, done, strict=True):
                 self._programs[program] = compiled
-                what = "an epoch" if program == "epoch" else f"the step for batches of {program}"
-                self._say(f"compiled {what} in {seconds:.1f} s")
+                self._say(f"compiled {name(program)} in {seconds:.1f} s")
         if self._task.layout.devices[0].platform == "cpu":
             _cpu_memory.keep(max(map(_temporaries, self._programs.values())))
+
+    def _number(self, count: int) -> jax.Array:
+        """An int32 on the devices."""
+        if count not in self._numbers:
+            self._numbers[count] = self._task.layout.put(np.int32(count))
+        return self._numbers[count]
 
     def start_epoch(self, epoch: int) -> None:
         """Sends the order of the epoch's images to the devices."""
@@ -90,22 +115,33 @@ class Stepper:
         """Step `index` (from 0) of the epoch that `start_epoch` named; does not wait for it."""
         last = index + 1 == self._task.steps_per_epoch
         size = self._last_size if last else self._task.batch_size
-        if size not in self._programs:  # an epoch that cannot be run whole
-            self._compile([size])
         return self._programs[size](state, totals, *self._data, self._order)
 
-    def epoch(self, state: TrainState, totals: Totals) -> tuple[TrainState, Totals, jax.Array]:
-        """All steps of the epoch in one call, and what `train_epoch` says of each, (steps,)."""
-        return self._programs["epoch"](state, totals, *self._data, self._order)
+    def steps(
+        self, state: TrainState, totals: Totals, count: int
+    ) -> tuple[TrainState, Totals, jax.Array]:
+        """The next `count` steps in one call, `full_steps` at most; what `train_steps` returns."""
+        program = self._programs[_MANY]
+        return program(state, totals, *self._data, self._order, self._number(count))
+
+    def epoch(self, state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
+        """A whole epoch in as few calls as can be."""
+        done = 0
+        if self.whole_epochs:
+            done = self.full_steps
+            state, totals, _ = self.steps(state, totals, done)
+        for index in range(done, self._task.steps_per_epoch):
+            state, totals = self.step(state, totals, index)
+        return state, totals
 
     def skip(self, state: TrainState) -> TrainState:
         """The state after a step whose batch is left out."""
         return advance(state, 1)
 
-    def read(self, totals: Totals) -> Any:
-        """The totals, or what `epoch` says of the steps, as numpy; waits for the steps before."""
+    def read(self, values: Any) -> Any:
+        """Totals, or what `steps` says of each, as numpy; waits for the steps before."""
         one = (lambda x: x[0]) if self._task.layout.kind == "pmap" else lambda x: x
-        return jax.tree.map(lambda x: one(np.asarray(x)), jax.device_get(totals))
+        return jax.tree.map(lambda x: one(np.asarray(x)), jax.device_get(values))
 
 
 def _temporaries(program: Any) -> int:

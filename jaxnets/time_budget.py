@@ -9,6 +9,6 @@ class TimeBudget:
     def __init__(self, minutes: float | None):
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
 
-    def spent(self, ahead: float = 0.0) -> bool:
-        """Whether it is over, or would be after `ahead` more seconds."""
-        return self._end is not None and time.monotonic() + ahead >= self._end
+    def spent(self) -> bool:
+        """Whether it is over."""
+        return self._end is not None and time.monotonic() >= self._end

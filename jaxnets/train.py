@@ -50,14 +50,13 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
             run = build(config)
             if distributed.is_main():
                 stack.callback(claim(workdir).close)
-                print(configs.to_json(config))
                 params = sum(p.size for p in run.state.params.values())
                 devices = f"{jax.device_count()} {jax.default_backend()} device(s)"
                 if jax.process_count() > 1:
                     devices += f" of {jax.process_count()} processes"
-                print(console.opening(config, params, run.data, devices, workdir))
                 if not stored:
                     write_text(workdir / CONFIG, configs.to_json(config) + "\n")
+                print(console.opening(config, params, run.data, devices, workdir))
                 starts.record(workdir, starts.describe("jaxnets.train", argv, parameters=params))
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
         return train(config, run, workdir)

@@ -6,18 +6,19 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnets import console, distributed
+from jaxnets.ahead import Ahead
 from jaxnets.checkpoint import Checkpoints
 from jaxnets.errors import UserError
 from jaxnets.evaluation import Evaluator
 from jaxnets.run_log import NoLog, Progress, RunLog, epoch_row
-from jaxnets.runtime import StopSignal
 from jaxnets.saver import Saver
+from jaxnets.signals import StopSignal
 from jaxnets.stepper import Stepper
 from jaxnets.task import Run, eval_params
 from jaxnets.time_budget import TimeBudget
@@ -27,8 +28,8 @@ from jaxnets.train_step import Totals, TrainState
 def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
     """Trains to `config.num_epochs`, from the newest checkpoint in `workdir` if there is one.
 
-    Returns 0, also where `config.stop_after_minutes` ended it, or 128 + the signal that stopped it;
-    in both cases after saving.
+    Returns 0, also where `config.stop_after_minutes` ended it, or 128 + the signal that it heard;
+    in all cases after saving.
 
     Raises:
         UserError: the loss or the gradients are no longer finite, and `config.on_nan` is "stop" or
@@ -39,23 +40,20 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
     budget = distributed.agreed_budget(config.stop_after_minutes)
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+        steps = run.task.steps_per_epoch
         at = _resume(run, checkpoints, say)
-        last_step = config.num_epochs * run.task.steps_per_epoch
-        if at.step >= last_step:
+        last_step = config.num_epochs * steps
+        if at.step >= last_step and not at.unevaluated(steps):
             say(f"already trained: {config.num_epochs} epochs, {at.step} steps in {workdir}")
             return 0
         if at.step:
-            say(f"resuming {workdir} at step {at.step} of {last_step}")
+            where = ", before its evaluation" if at.unevaluated(steps) else ""
+            say(f"resuming {workdir} at step {at.step} of {last_step}{where}")
         data = run.data
 
         def evaluator(images: np.ndarray, labels: np.ndarray) -> Evaluator:
-            made = Evaluator(
-                run.task,
-                images,
-                labels,
-                config.eval_batch_size,
-                in_one_call=config.epoch_in_one_call,
-            )
+            say("compiling the evaluation ...")
+            made = Evaluator(run.task, images, labels, config.eval_batch_size)
             seconds = made.compile(eval_params(config, at.state), at.state.stats)
             say(f"compiled the evaluation in {seconds:.1f} s")
             return made
@@ -72,14 +70,16 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             val=None if data.val_images is None else evaluator(data.val_images, data.val_labels),
             stop=distributed.agreed_stop(stack.enter_context(StopSignal())),
             budget=budget,
+            ahead=Ahead(run.task.layout.devices[0].platform),
         )
         if config.on_nan == "restore" and checkpoints.latest_step() is None:
             loop.save_last(at)
-        say(console.header(validation=loop.val is not None))
+        say(loop.table.header())
         open_log = RunLog if distributed.is_main() else NoLog
         while True:
             try:
-                with contextlib.closing(open_log(workdir, resume_step=at.step)) as log:
+                logged = at.step - at.unevaluated(steps)
+                with contextlib.closing(open_log(workdir, resume_step=logged)) as log:
                     return loop.go(at, log)
             except console.Diverged as e:
                 if config.on_nan == "stop":
@@ -105,6 +105,10 @@ class _At:
     def step(self) -> int:
         return int(self.state.step)
 
+    def unevaluated(self, steps_per_epoch: int) -> bool:
+        """Whether an epoch's steps are done and its evaluation, which was given up, is not."""
+        return self.step % steps_per_epoch == 0 and float(self.totals.steps) > 0
+
 
 def _resume(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> _At:
     """At the newest checkpoint that is whole, or at the start."""
@@ -129,6 +133,7 @@ class _Loop:
     val: Evaluator | None
     stop: StopSignal
     budget: TimeBudget
+    ahead: Ahead
     skip: set[int] = dataclasses.field(default_factory=set)
     """Steps, from 0, whose batches are left out."""
     logits: np.ndarray | None = None
@@ -138,31 +143,47 @@ class _Loop:
         """Trains on from `at`, to the end or until something stops it; the exit code."""
         config, steps = self.config, self.run.task.steps_per_epoch
         last_step = config.num_epochs * steps
-        while at.step < last_step:
-            epoch, first = divmod(at.step, steps)
-            started, images = time.perf_counter(), float(at.totals.images)
-            self._epoch(at, epoch, first)
-            seconds = time.perf_counter() - started
-            at.progress = at.progress._replace(seconds=at.progress.seconds + seconds)
-            complete = at.step == (epoch + 1) * steps
+        again = at.unevaluated(steps)
+        while again or at.step < last_step:
+            if again:
+                speed = at.step * self.run.task.batch_size / max(at.progress.seconds, 1e-9)
+            else:
+                speed = self._train_epoch(at)
             self.saver.wait()  # for those of the epoch before
-            if complete:
-                self._evaluate(at, log, (float(at.totals.images) - images) / seconds)
-            # In one call, an epoch is not begun if the time left would not do for it.
-            ahead = seconds if self.stepper.whole_epochs and complete else 0.0
-            ends = at.step < last_step and (self.stop.received or self.budget.spent(ahead))
-            due = complete and (epoch + 1) % config.checkpoint.every_epochs == 0
+            complete = at.step % steps == 0
+            # Made again, only a signal cuts it short: a budget below its time must not for ever.
+            given_up = complete and not self._evaluate(
+                at, log, speed, self._signalled if again else self._ends
+            )
+            again = False
+            ends = given_up or (at.step < last_step and self._ends())
+            due = complete and at.step // steps % config.checkpoint.every_epochs == 0
             if due or ends or at.step == last_step:
                 self.save_last(at)
             if ends:
                 self.saver.wait()
                 self.say(console.stopped(at.step, last_step))
-                return 128 + self.stop.received if self.stop.received else 0
+                return self._exit_code()
         log.images(at.step, self._end_images)
         self.saver.wait()
         self.say(console.closing(config, at.progress, self.selected_on))
         self.say(f"next: python -m jaxnets.evaluate --workdir {self.workdir}")
-        return 0
+        return self._exit_code()
+
+    @functools.cached_property
+    def table(self) -> console.EpochTable:
+        """What is said of each epoch."""
+        return console.EpochTable(self.config, validation=self.val is not None)
+
+    def _signalled(self) -> bool:
+        return bool(self.stop.received)
+
+    def _ends(self) -> bool:
+        """Whether a signal or the time budget asks to stop."""
+        return self._signalled() or self.budget.spent()
+
+    def _exit_code(self) -> int:
+        return 128 + self.stop.received if self.stop.received else 0
 
     @property
     def selected_on(self) -> str:
@@ -182,8 +203,11 @@ class _Loop:
             "selected_on": self.selected_on,
         }
 
-    def _evaluate(self, at: _At, log: RunLog, speed: float) -> None:
-        """Closes a complete epoch: its row, and its checkpoint if it is the best so far."""
+    def _evaluate(self, at: _At, log: RunLog, speed: float, ends: Callable[[], bool]) -> bool:
+        """Closes a complete epoch: its row, and its checkpoint if it is the best so far.
+
+        False, and nothing is done, where it was given up because `ends()`.
+        """
         config, task = self.config, self.run.task
         totals = jax.device_get(at.totals)
         if totals.images == 0:
@@ -192,7 +216,10 @@ class _Loop:
                 "gradients; the last checkpoint is kept; try a smaller config.optim.lr"
             )
         weights = eval_params(config, at.state), at.state.stats
-        test = self.test(*weights)
+        test = self.test(*weights, ends)
+        val = self.val and test and self.val(*weights, ends)
+        if test is None or (self.val is not None and val is None):
+            return False
         self.logits = test.logits
         row = epoch_row(
             step=at.step,
@@ -200,7 +227,7 @@ class _Loop:
             lr=task.optimizer.lr(at.step - 1),
             totals=totals,
             test=test,
-            val=self.val and self.val(*weights),
+            val=val,
             seconds=at.progress.seconds,
             speed=speed,
         )
@@ -212,45 +239,80 @@ class _Loop:
         better = accuracy > at.progress.best_accuracy
         if better:
             at.progress = at.progress._replace(best_accuracy=accuracy, best_step=at.step)
-        self.say(console.epoch_line(config, row, better))
+        self.say(self.table.line(row, better))
         if better:
             self.saver.save_best(at.step, (at.state, at.totals), self._meta(at))
+        return True
 
     def _end_images(self) -> dict[str, bytes]:
         from jaxnets.report.tensorboard import end_images
 
         return end_images(self.config, self.run.task.augment, self.run.data, self.logits)
 
-    def _epoch(self, at: _At, epoch: int, first: int) -> None:
-        """The steps that are left of one epoch; ends early, after a step, if it must stop."""
+    def _train_epoch(self, at: _At) -> float:
+        """The steps that are left of one epoch; ends early if it must stop.  Images a second."""
+        started, images = time.perf_counter(), float(at.totals.images)
+        epoch, first = divmod(at.step, self.run.task.steps_per_epoch)
+        self.stepper.start_epoch(epoch)
+        with console.EpochBar(
+            self.config, epoch, first, self.run.task.steps_per_epoch, self.quiet
+        ) as bar:
+            self._steps(at, epoch * self.run.task.steps_per_epoch, first, bar)
+        seconds = time.perf_counter() - started
+        at.progress = at.progress._replace(seconds=at.progress.seconds + seconds)
+        return (float(at.totals.images) - images) / seconds
+
+    def _steps(self, at: _At, offset: int, first: int, bar: console.EpochBar) -> None:
+        """Those of the epoch that begins at step `offset` of the run, from its step `first` on."""
         stepper, steps = self.stepper, self.run.task.steps_per_epoch
         every = self.config.progress.every_steps
-        offset = epoch * steps
         skip = {step - offset for step in self.skip} & set(range(first, steps))
-        stepper.start_epoch(epoch)
         state, totals = stepper.put(at.state, at.totals)
-        with console.EpochBar(self.config, epoch, first, steps, self.quiet) as bar:
-            if stepper.whole_epochs and first == 0 and not skip:
-                state, totals, health = stepper.epoch(state, totals)
-                bad = np.flatnonzero(~np.isfinite(stepper.read(health)))
-                if len(bad):
-                    window = range(max(0, bad[0] + 1 - every), bad[0] + 1)
-                    raise console.Diverged(range(offset + window.start, offset + window.stop))
-                bar.update(steps, stepper.read(totals))
-                first = steps
-            checked = first
-            for i in range(first, steps):
-                if i in skip:
-                    state = stepper.skip(state)
-                    at.progress = at.progress._replace(skipped=at.progress.skipped + 1)
+        ahead = self.ahead
+        i, checked, ends = first, first, False
+        while i < steps and not ends:
+            if i in skip:
+                state, i, done = stepper.skip(state), i + 1, []
+                at.progress = at.progress._replace(skipped=at.progress.skipped + 1)
+            else:
+                count, health = 1, None
+                if stepper.whole_epochs and i < stepper.full_steps:
+                    until = min([stepper.full_steps, *(k for k in skip if k > i)])
+                    count = min(distributed.agreed_number(ahead.steps), until - i)
+                    state, totals, health = stepper.steps(state, totals, count)
                 else:
                     state, totals = stepper.step(state, totals, i)
-                ends = self.stop.received or self.budget.spent()
-                if ends or i + 1 == steps or (i + 1) % every == 0:
-                    seen = stepper.read(totals)
-                    console.check_finite(seen, range(offset + checked, offset + i + 1))
-                    bar.update(i + 1, seen)
-                    checked = i + 1
-                if ends:
-                    break
+                done = ahead.send(count, _Sent(i, i + count, totals, health))
+                i += count
+            ends = self._ends()
+            if ends or i == steps:
+                done += ahead.rest()
+            for sent in done:
+                if sent.health is not None:
+                    self._check_health(sent, offset)
+                    checked = sent.end
+                bar.show(sent.end, lambda: stepper.read(sent.totals))  # noqa: B023 - called here
+            if ends or i == steps or (not stepper.whole_epochs and i % every == 0):
+                seen = stepper.read(totals)
+                console.check_finite(seen, range(offset + checked, offset + i))
+                bar.update(i, seen)
+                checked = i
         at.state, at.totals = stepper.take(state, totals)
+
+    def _check_health(self, sent: "_Sent", offset: int) -> None:
+        """Raises Diverged if a step of a call of many was not finite; the last ones before it."""
+        bad = np.flatnonzero(~np.isfinite(self.stepper.read(sent.health)[: sent.end - sent.first]))
+        if len(bad):
+            last = sent.first + int(bad[0]) + 1
+            first = max(0, last - self.config.progress.every_steps)
+            raise console.Diverged(range(offset + first, offset + last))
+
+
+class _Sent(NamedTuple):
+    """A call that the devices were given, steps `first` to `end` of the epoch, and its results."""
+
+    first: int
+    end: int
+    totals: Totals
+    health: jax.Array | None
+    """What `train_steps` says of each step; None where the call is one step."""

@@ -39,7 +39,6 @@ class Totals(NamedTuple):
 
     @staticmethod
     def zero() -> "Totals":
-        # Five buffers, not one five times: the step donates each of them.
         return Totals(*(jnp.zeros((), jnp.float32) for _ in Totals._fields))
 
     def __add__(self, other: "Totals") -> "Totals":
@@ -185,32 +184,31 @@ def train_step(
     return state, totals + new
 
 
-def train_epoch(
+def train_steps(
     task: Task,
     state: TrainState,
     totals: Totals,
     images: jax.Array,
     labels: jax.Array,
     order: jax.Array,
-    *,
-    last_size: int,
+    count: jax.Array,
 ) -> tuple[TrainState, Totals, jax.Array]:
-    """Every `train_step` of an epoch, in one program; `last_size` is that of its last batch.
+    """`count` times `train_step`, each on a full batch, in one program.
 
-    Also returns, float32 (steps,), the sum of losses and gradient norms after each step: the first
-    one that is not finite says where it went wrong.
+    How many is not known to the compiler: one program does for any number, so that the numbers do
+    not depend on how an epoch is cut into calls.
+
+    Also returns, float32 (steps an epoch,), the sum of losses and gradient norms after each step:
+    the first one that is not finite says where it went wrong.
     """
 
-    def step(carry: tuple[TrainState, Totals], size: int):
-        state, totals = train_step(task, *carry, images, labels, order, size=size)
-        return (state, totals), totals.loss + totals.grad_norm
+    def step(i: jax.Array, carry: tuple[TrainState, Totals, jax.Array]):
+        state, totals, health = carry
+        state, totals = train_step(task, state, totals, images, labels, order, size=task.batch_size)
+        return state, totals, health.at[i].set(totals.loss + totals.grad_norm)
 
-    full = task.steps_per_epoch - 1
-    carry, health = jax.lax.scan(
-        lambda carry, _: step(carry, task.batch_size), (state, totals), length=full
-    )
-    (state, totals), last = step(carry, last_size)
-    return state, totals, jnp.append(health, last)
+    health = jnp.zeros(task.steps_per_epoch, jnp.float32)
+    return jax.lax.fori_loop(0, count, step, (state, totals, health))
 
 
 def advance(state: TrainState, steps: int) -> TrainState:

@@ -203,6 +203,25 @@ def test_a_stopped_twin_goes_on_bit_for_bit(tmp_path, capsys, monkeypatch, recip
     assert_same(last, whole_last)
 
 
+@pytest.mark.parametrize("stop_at", [4, 16], ids=["the first", "the last"])
+def test_an_evaluation_of_the_twin_is_given_up_and_made_again(
+    tmp_path, capsys, monkeypatch, stop_at
+):
+    """Asked after each of three steps, between three batches, and after the evaluation."""
+    recipe = ("--config.eval_batch_size=10", "--config.schedule.name=cosine")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch_ref.loop, "StopSignal", stop_after(stop_at))
+        args = [*COMMON, *recipe, f"--workdir={tmp_path / 'stopped'}"]
+        assert torch_ref.train.main(args) == 128 + signal.SIGTERM
+    step = 3 if stop_at == 4 else 9
+    assert f"stopped and saved at step {step} of 9" in capsys.readouterr().out
+    rows, last = train_twin(tmp_path / "stopped", *recipe)
+    assert f"at step {step} of 9, before its evaluation" in capsys.readouterr().out
+    whole_rows, whole_last = train_twin(tmp_path / "whole", *recipe)
+    assert rows == whole_rows
+    assert_same(last, whole_last)
+
+
 def test_the_checkpoint_is_a_published_one(tmp_path, capsys):
     rows, last = train_twin(tmp_path / "x")
     assert last["acc"] == pytest.approx(100 * rows[-1]["eval/accuracy"])

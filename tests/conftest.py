@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from jaxnets import _cpu_memory, cli
+from jaxnets import _cpu_memory, cli, signals
 
 
 class Result(NamedTuple):
@@ -31,6 +31,7 @@ def command(capsys, monkeypatch):
 
     def call(module: str, *args: object) -> Result:
         monkeypatch.setattr(sys, "argv", [module, *map(str, args)])
+        monkeypatch.setattr(signals, "listen", lambda: None)  # it would outlast the test
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             cli.run(importlib.import_module(module).main)

@@ -140,7 +140,7 @@ def test_the_seed_decides_every_bit(tmp_path):
 
 STOPPABLE = """
 import time
-from jaxnets.runtime import StopSignal
+from jaxnets.signals import StopSignal
 
 with StopSignal() as stop:
     print("ready", flush=True)

@@ -16,17 +16,18 @@ from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
 from jaxnets.errors import UserError
 from jaxnets.run_log import Progress, RunLog, epoch_row
-from jaxnets.runtime import StopSignal
+from jaxnets.signals import StopSignal
 from jaxnets.time_budget import TimeBudget
 from torch_ref import checkpoint
+from torch_ref.optim import make_optimizer
 from torch_ref.step import Task, Totals, evaluate, train_step
 
 
 def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool = False) -> int:
     """Trains to `config.num_epochs`, from `workdir`/last.pt if there is one.
 
-    Returns 0, also where `config.stop_after_minutes` ended it, or 128 + the signal that stopped it;
-    in both cases after saving.
+    Returns 0, also where `config.stop_after_minutes` ended it, or 128 + the signal that it heard;
+    in all cases after saving.
 
     Raises:
         UserError: the loss or the gradients are no longer finite.
@@ -35,56 +36,70 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
         raise UserError(f"config.on_nan={config.on_nan}: torch_ref.train only knows stop")
     budget = TimeBudget(config.stop_after_minutes)
     say = (lambda *_: None) if quiet else functools.partial(print, flush=True)
-    step, acc, totals, progress = 0, None, Totals(), Progress()
-    last_step = config.num_epochs * task.steps_per_epoch
+    step, acc, totals, progress, steps = 0, None, Totals(), Progress(), task.steps_per_epoch
+    last_step = config.num_epochs * steps
     last, best = workdir / checkpoint.LAST, workdir / checkpoint.BEST
     if last.exists():
         state = checkpoint.restore(last, task)
         step, acc = state["step"], state["acc"]
         totals, progress = Totals(*state["totals"]), Progress(**state["progress"])
-    if step >= last_step:
+    again = step % steps == 0 and totals.steps > 0  # an evaluation that was given up
+    if step >= last_step and not again:
         say(f"already trained: {config.num_epochs} epochs, {step} steps in {workdir}")
         return 0
     if step:
-        say(f"resuming {workdir} at step {step} of {last_step}")
+        where = ", before its evaluation" if again else ""
+        say(f"resuming {workdir} at step {step} of {last_step}{where}")
     test = _tensors(data.test_images, data.test_labels)
     val = None if data.val_images is None else _tensors(data.val_images, data.val_labels)
     selected_on = "test" if val is None else "val"
-    with contextlib.closing(RunLog(workdir, resume_step=step)) as log, StopSignal() as stop:
-        say(console.header(validation=val is not None))
-        ends = functools.partial(_ends, stop, budget)
-        for epoch in range(step // task.steps_per_epoch, config.num_epochs):
-            before, started = totals.images, time.perf_counter()
-            step, totals, lr = _epoch(config, task, data, step, totals, ends, quiet)
-            seconds = time.perf_counter() - started
-            progress = progress._replace(seconds=progress.seconds + seconds)
-            complete = step == (epoch + 1) * task.steps_per_epoch
-            better = False
+    table = console.EpochTable(config, validation=val is not None)
+    with contextlib.closing(RunLog(workdir, resume_step=step - again)) as log, StopSignal() as stop:
+        say(table.header())
+
+        def ends() -> bool:
+            return bool(stop.received) or budget.spent()
+
+        while again or step < last_step:
+            if again:
+                speed = step * task.batch_size / max(progress.seconds, 1e-9)
+            else:
+                before, started = totals.images, time.perf_counter()
+                step, totals, lr = _epoch(config, task, data, step, totals, ends, quiet)
+                seconds = time.perf_counter() - started
+                progress = progress._replace(seconds=progress.seconds + seconds)
+                speed = (totals.images - before) / seconds
+            complete = step % steps == 0
+            better = given_up = False
             if complete:
                 size = config.eval_batch_size
+                # Made again, only a signal cuts it short, as in `jaxnets.train_loop`.
+                stopped = (lambda: bool(stop.received)) if again else ends
                 with _evaluated_weights(config, task):
-                    on_test = evaluate(task, *test, size)
-                    on_val = None if val is None else evaluate(task, *val, size)
+                    on_test = evaluate(task, *test, size, stopped)
+                    on_val = on_test and val and evaluate(task, *val, size, stopped)
+                given_up = on_test is None or (val is not None and on_val is None)
+            if complete and not given_up:
                 result = on_test if on_val is None else on_val
                 row = epoch_row(
                     step=step,
-                    epoch=epoch + 1,
-                    lr=lr,
+                    epoch=step // steps,
+                    lr=_lr(config, task, step) if again else lr,
                     totals=totals,
                     test=on_test,
                     val=on_val,
                     seconds=progress.seconds,
-                    speed=(totals.images - before) / seconds,
+                    speed=speed,
                 )
                 log.write(row)
                 totals, acc = Totals(), 100 * on_test.accuracy
                 better = result.accuracy > progress.best_accuracy
                 if better:
                     progress = progress._replace(best_accuracy=result.accuracy, best_step=step)
-                say(console.epoch_line(config, row, better))
+                say(table.line(row, better))
             state = {
                 "acc": acc,
-                "epoch": epoch + complete,
+                "epoch": step // steps,
                 "step": step,
                 "config": config.to_dict(),
                 "class_names": list(data.class_names),
@@ -94,15 +109,16 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
             }
             if better:
                 checkpoint.save(best, task, state)
-            due = complete and (epoch + 1) % config.checkpoint.every_epochs == 0
-            ended = step < last_step and ends()
+            again = False
+            due = complete and step // steps % config.checkpoint.every_epochs == 0
+            ended = given_up or (step < last_step and ends())
             if due or ended or step == last_step:
                 checkpoint.save(last, task, state)
             if ended:
                 say(console.stopped(step, last_step))
                 return 128 + stop.received if stop.received else 0
-    say(console.closing(config, progress, selected_on))
-    return 0
+        say(console.closing(config, progress, selected_on))
+        return 128 + stop.received if stop.received else 0
 
 
 def _epoch(
@@ -128,6 +144,7 @@ def _epoch(
             step += 1
             ended = ends()
             every = config.progress.every_steps
+            bar.show(done, totals.read)
             if ended or done == task.steps_per_epoch or done % every == 0:
                 seen = totals.read()
                 console.check_finite(seen, range(checked, step))
@@ -138,8 +155,20 @@ def _epoch(
     return step, totals.read(), lr
 
 
-def _ends(stop: StopSignal, budget: TimeBudget) -> bool:
-    return bool(stop.received) or budget.spent()
+def _lr(config: Any, task: Task, step: int) -> float:
+    """The learning rate of the last of so many steps, which the optimizer no longer knows."""
+    some = torch.nn.Parameter(torch.zeros(()))
+    some.grad = torch.zeros(())
+    optimizer = make_optimizer(
+        [some],
+        config.optim,
+        config.schedule,
+        steps_per_epoch=task.steps_per_epoch,
+        num_epochs=config.num_epochs,
+    )
+    for _ in range(step - 1):
+        optimizer.step()
+    return optimizer.lr
 
 
 def _tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """One step of training and the evaluation of the PyTorch twin."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,11 +86,23 @@ def train_step(task: Task, step: int, images: Tensor, labels: Tensor) -> Totals:
 
 
 @torch.no_grad()
-def evaluate(task: Task, images: Tensor, labels: Tensor, batch_size: int) -> Evaluation:
-    """Loss (without label smoothing) and accuracy (0..1) on uint8 (N, H, W, 3) and int64 (N,)."""
+def evaluate(
+    task: Task,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Loss (without label smoothing) and accuracy (0..1) on uint8 (N, H, W, 3) and int64 (N,).
+
+    `stopped` is asked between batches; once it says so the evaluation is given up: None.
+    """
     task.net.eval()
     loss = correct = 0.0
-    for some, wanted in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+    batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    for i, (some, wanted) in enumerate(batches):
+        if i and stopped():
+            return None
         logits, wanted = _logits(task, some), wanted.to(task.device)
         loss += F.cross_entropy(logits, wanted, reduction="sum").double()
         correct += (logits.argmax(1) == wanted).sum()

@@ -49,12 +49,11 @@ def main(argv: Sequence[str]) -> int:
     task = build(config, data, weights)
     lock = claim(workdir)
     try:
-        print(configs.to_json(config))
         parameters = sum(p.numel() for p in task.net.parameters())
         device = f"torch {torch.__version__} on {task.device.type}"
-        print(console.opening(config, parameters, data, device, workdir))
         if not stored:
             write_text(workdir / CONFIG, configs.to_json(config) + "\n")
+        print(console.opening(config, parameters, data, device, workdir))
         return train(config, task, data, workdir)
     finally:
         lock.close()

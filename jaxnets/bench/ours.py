@@ -68,7 +68,7 @@ class Ours:
             if index == 0:
                 self._stepper.start_epoch(epoch)
             if self._stepper.whole_epochs:
-                self._state = self._stepper.epoch(*self._state)[:2]
+                self._state = self._stepper.epoch(*self._state)
             else:
                 self._state = self._stepper.step(*self._state, index)
             self._done += 1

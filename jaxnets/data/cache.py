@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnets.aside import removing
 from jaxnets.data.dataset import Dataset, Source
 from jaxnets.regular import open_file
 
@@ -72,10 +73,8 @@ def _load(path: Path, key: str) -> Dataset | None:
 def _save(path: Path, key: str, dataset: Dataset) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.npz")
-    try:
+    with removing(aside):
         arrays = {name: getattr(dataset, name) for name in _ARRAYS}
         texts = {name: np.array(getattr(dataset, name), str) for name in _TEXTS}
         np.savez(aside, key=key, **arrays, **texts)
         aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

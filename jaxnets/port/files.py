@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from jaxnets import signals
+from jaxnets.aside import removing
 from jaxnets.errors import UserError
 from jaxnets.port import folder, foreign
 from jaxnets.port.guess import Model, guess, with_shared_names
@@ -166,16 +168,13 @@ def place(
 def writing(path: Path, aside: Path) -> Iterator[None]:
     """What goes wrong meanwhile is a UserError about `path`; in the end `aside` is removed."""
     try:
-        yield
+        with removing(aside):
+            yield
     except Exception as e:
         if isinstance(e, UserError):
             raise UserError(str(e).replace(str(aside), str(path)), e.details) from e
         reason = " ".join(str(e).split())[:200].replace(str(aside), str(path))
         raise UserError(f"{path}: cannot be written ({reason})") from e
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        if aside.is_file():
-            aside.unlink()
 
 
 def _put(aside: Path, path: Path) -> None:
@@ -183,13 +182,19 @@ def _put(aside: Path, path: Path) -> None:
         os.replace(aside, path)
         return
     old = path.with_name(f".{path.name}.{os.getpid()}.old")  # a folder cannot be replaced in one go
-    os.replace(path, old)
-    try:
-        os.replace(aside, path)
-    except OSError:
-        os.replace(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+
+    def settle() -> None:
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, path)
+
+    with signals.undoing(settle):
+        os.replace(path, old)
+        try:
+            os.replace(aside, path)
+        finally:
+            settle()
 
 
 def check_destination(path: Path, force: bool) -> None:
