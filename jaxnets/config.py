@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError, unknown
+from jaxnets.regular import parse_json
 
 # Keys that may differ between a run and its continuation: they do not change its numbers.
 FREE_KEYS = (
@@ -30,6 +31,15 @@ FREE_KEYS = (
     "stop_after_minutes",
 )
 
+# What a default is, and what JSON may have in its place.
+_ALIKE = (
+    (bool, bool),
+    (int, int),
+    (float, int | float),
+    (str, str),
+    (tuple, list | tuple),
+    (type(None), bool | int | float | str | None),
+)
 _LARGEST = 2**31 - 1  # of an int32, which counters and indices are
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -329,19 +339,23 @@ def from_json(text: str) -> Any:
     """The configuration that `to_json` wrote; a key that was not there yet has its default."""
     from ml_collections import ConfigDict
 
-    given = json.loads(text)
-    if not isinstance(given, dict) or "name" not in given.get("model", ()):
+    given = parse_json(text)
+    model = given.get("model") if isinstance(given, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("name"), str):
         raise ValueError("no configuration with a model in it")
     return ConfigDict(_merged(default_config().to_dict(), given))
 
 
-def _merged(default: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    nested = {
-        key: _merged(default[key], value)
-        for key, value in given.items()
-        if isinstance(value, Mapping) and isinstance(default.get(key), dict)
-    }
-    return default | dict(given) | nested
+def _merged(default: dict[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Raises a ValueError where a value is of another kind than its default."""
+    merged = default | dict(given)
+    for key in default.keys() & given.keys():
+        usual, value = default[key], given[key]
+        if isinstance(usual, dict) and isinstance(value, Mapping):
+            merged[key] = _merged(usual, value, f"{prefix}{key}.")
+        elif not any(isinstance(usual, a) and isinstance(value, b) for a, b in _ALIKE):
+            raise ValueError(f"{prefix}{key} is {value!s:.60}")
+    return merged
 
 
 def differences(old: Any, new: Any) -> list[str]:

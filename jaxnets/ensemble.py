@@ -1,6 +1,5 @@
 """Trained networks as functions from images to class probabilities, alone or averaged."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from jaxnets.models import checks, create_abstract
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.parallel import AXIS, make_layout
 from jaxnets.port.names import check_names
-from jaxnets.regular import read_text
+from jaxnets.regular import parse_json, read_text
 from jaxnets.workdir import CONFIG, read_config
 
 
@@ -150,7 +149,7 @@ def load_member(workdir: Path, which: str = "best") -> Member:
     params, stats = _weights(config, state, where), state["stats"]
     network, num_classes = _network(config, meta, params, stats, where)
     notes = []
-    if "data" not in json.loads(read_text(workdir / CONFIG)):  # as a port from a .pth
+    if "data" not in parse_json(read_text(workdir / CONFIG)):  # as a port from a .pth
         notes.append(
             f"{workdir / CONFIG} names no data: CIFAR-10 and its normalisation are assumed"
         )

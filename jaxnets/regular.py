@@ -4,6 +4,7 @@ A pipe would be waited for without end, and a device read without end.
 """
 
 import errno
+import json
 import os
 import stat
 import zipfile
@@ -45,6 +46,14 @@ def read_text(path: str | os.PathLike, **how: Any) -> str:
     """All of a text file, UTF-8 unless `how` says otherwise.  Raises: as `opener`."""
     with open_file(path, "r", **{"encoding": "utf-8", **how}) as file:
         return file.read()
+
+
+def parse_json(text: str) -> Any:
+    """As `json.loads`, but all that is wrong with a text is a ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError as e:
+        raise ValueError("its parts lie too deep in one another") from e
 
 
 def check_zip(archive: zipfile.ZipFile, size: int) -> None:

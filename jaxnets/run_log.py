@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxnets.aside import write_text
 from jaxnets.errors import UserError
 from jaxnets.events import Events
-from jaxnets.regular import open_file, read_text
+from jaxnets.regular import open_file, parse_json, read_text
 
 METRICS = "metrics.jsonl"
 
@@ -130,7 +130,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _row(line: str) -> dict[str, Any] | None:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
+        row = parse_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

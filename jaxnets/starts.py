@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxnets.errors import UserError
 from jaxnets.hardware import cores, processor
-from jaxnets.regular import open_file, read_text
+from jaxnets.regular import open_file, parse_json, read_text
 
 STARTS = "starts.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -51,6 +51,6 @@ def record(workdir: Path, row: dict[str, Any]) -> None:
 def first(workdir: Path) -> dict[str, Any]:
     """The first start of a run; empty for one that kept no list."""
     try:
-        return json.loads(read_text(workdir / STARTS).partition("\n")[0])
+        return parse_json(read_text(workdir / STARTS).partition("\n")[0])
     except (OSError, ValueError):
         return {}

@@ -6,6 +6,7 @@ import http.server
 import importlib
 import io
 import json
+import os
 import socket
 import sys
 import threading
@@ -219,6 +220,25 @@ def test_a_damaged_prepared_folder(damage, served, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"3\.0\.2: TFDS cannot read it .*array_record") as error:
         load_dataset("cifar10", tmp_path / "data")
     assert "\n" not in str(error.value)
+
+
+def test_another_number_of_class_names_is_refused(served, tmp_path, monkeypatch):
+    _, folder = prepared(served, monkeypatch, tmp_path / "data")
+    (folder / "label.labels.txt").write_text("cat\ndog\n")
+    with pytest.raises(UserError, match="2 class names, not 10"):
+        load_dataset("cifar10", tmp_path / "data")
+
+
+def test_a_pipe_in_a_prepared_folder(served, tmp_path, monkeypatch):
+    _, folder = prepared(served, monkeypatch, tmp_path / "data")
+    for name in ("features.json", "dataset_info.json", "label.labels.txt"):
+        text = (folder / name).read_text()
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(UserError, match="is no regular file"):
+            load_dataset("cifar10", tmp_path / "data")
+        (folder / name).unlink()
+        (folder / name).write_text(text)
 
 
 def test_images_of_another_size_are_refused(tmp_path):

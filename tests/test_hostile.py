@@ -205,3 +205,58 @@ def test_thousands_of_names_cost_little():
         check_names(wanted, dict.fromkeys(names, ()))
     assert len(error.value.details) == 6000
     assert "(nearest: residual_layer.0.bn1.running_mean)" in error.value.details[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"model": 3}',
+        '{"model": {"name": 3}}',
+        '{"model": {"name": "se_resnet"}, "optim": 5}',
+        '{"model": {"name": "se_resnet"}, "data": {"mean": 1}}',
+        '{"model": {"name": "se_resnet"}, "num_epochs": "x"}',
+        '{"model": {"name": "se_resnet"}, "seed": ' + "9" * 5000 + "}",
+    ],
+)
+def test_a_configuration_of_anything_else(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
+        workdir.read_config(tmp_path)
+
+
+def test_a_log_of_anything_else(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    lines = ('{"step": ' + "9" * 5000 + "}", "[" * 100_000, '{"step": 3}')
+    log.write_text("\n".join(lines))
+    assert read_rows(log) == [{"step": 3}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": None},
+        {"step": -1},
+        {"step": 2**63},
+        {"totals": [0.0]},
+        {"totals": ["a"] * 5},
+        {"progress": {"best": 1}},
+        {"progress": {"seconds": "x"}},
+        {"acc": "x"},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_the_twin_with_anything_else_in_it(change, tmp_path):
+    torch = pytest.importorskip("torch")
+    from torch_ref import checkpoint as twins
+
+    class Task:
+        net, device = torch.nn.Linear(1, 1), "cpu"
+        optimizer = torch.optim.SGD(net.parameters())
+
+    rest = {"step": 3, "acc": None, "totals": [0.0] * 5, "progress": {"best_step": 2}}
+    twins.save(tmp_path / "last.pt", Task, rest)
+    assert twins.restore(tmp_path / "last.pt", Task) == rest
+    twins.save(tmp_path / "last.pt", Task, rest | change)
+    with pytest.raises(UserError, match="the checkpoint cannot be read"):
+        twins.restore(tmp_path / "last.pt", Task)

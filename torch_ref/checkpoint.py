@@ -22,7 +22,8 @@ import torch
 from jaxnets import pt_check
 from jaxnets.errors import UserError
 from jaxnets.regular import open_file
-from torch_ref.step import Task
+from jaxnets.run_log import Progress
+from torch_ref.step import Task, Totals
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -49,9 +50,21 @@ def restore(path: Path, task: Task) -> dict[str, Any]:
             content = torch.load(file, map_location=task.device, weights_only=True)
         task.net.load_state_dict(content.pop("net"))
         task.optimizer.load_state_dict(content.pop("optimizer"))
+        _check_rest(content)
     except Exception as e:
         reason = " ".join(str(e).split())[:200]
         raise UserError(
             f"{path}: the checkpoint cannot be read ({reason}); delete it to start again"
         ) from e
     return content
+
+
+def _check_rest(content: Mapping[str, Any]) -> None:
+    """Raises an exception of any kind if it is not what `save` was given."""
+    step, acc = content["step"], content["acc"]
+    totals, progress = content["totals"], Progress(**content["progress"])
+    numbers = [*totals, *progress, *([] if acc is None else [acc])]
+    if type(step) is not int or not 0 <= step < 2**31:
+        raise ValueError(f"step {step}")
+    if len(totals) != len(Totals._fields) or not all(type(n) in (int, float) for n in numbers):
+        raise ValueError("its totals, progress or accuracy are no numbers")

@@ -19,6 +19,7 @@ import numpy as np
 from jaxnets.data.cifar import Cifar, decode_binary, decode_names, read_members
 from jaxnets.data.dataset import Dataset, Source, checked_labels
 from jaxnets.errors import UserError
+from jaxnets.regular import check_below
 
 HOST = "https://www.cs.toronto.edu/~kriz/"
 _PATIENCE = 4.0  # seconds for the host to answer
@@ -149,8 +150,13 @@ def _feature(label: str) -> str:
 def _read(cifar: Cifar, folder: Path) -> Dataset:
     tfds = _tfds()
     try:
+        check_below(folder)  # TFDS would wait for a pipe
         builder = tfds.builder_from_directory(folder)
         names = tuple(builder.info.features["label"].names)
+        if len(names) != cifar.classes[-1]:
+            raise UserError(
+                f"{folder}: {len(names)} class names, not {cifar.classes[-1]}; prepare it again"
+            )
         train, test = (_read_split(tfds, builder, cifar, s, folder) for s in ("train", "test"))
     except UserError:
         raise
@@ -172,8 +178,12 @@ def _read_split(
     source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     records = list(tqdm(source, f"reading {folder}, {split}", leave=False, disable=None))
     records.sort(key=lambda record: record.get("id", b""))
-    images = np.stack([np.asarray(Image.open(io.BytesIO(r["image"]))) for r in records])
-    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3):
-        raise UserError(f"{folder}: {split} images are {images.shape[1:]}, not 32x32x3; remove it")
+    images = np.empty((len(records), 32, 32, 3), np.uint8)
+    for row, record in zip(images, records, strict=True):
+        image = Image.open(io.BytesIO(record["image"]))
+        if image.size != (32, 32) or image.mode != "RGB":  # before its pixels are unpacked
+            shape = (*image.size[::-1], len(image.getbands()))
+            raise UserError(f"{folder}: {split} images are {shape}, not 32x32x3; remove it")
+        row[...] = image
     labels = [record["label"] for record in records]
     return images, checked_labels(labels, len(images), cifar.classes[-1], f"{folder}, {split}")

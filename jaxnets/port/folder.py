@@ -17,7 +17,7 @@ from jaxnets import checkpoint as checkpoints
 from jaxnets.errors import UserError
 from jaxnets.port.guess import Model, describe, num_classes
 from jaxnets.port.names import Slot, StateDict, check_names
-from jaxnets.regular import read_text
+from jaxnets.regular import parse_json, read_text
 from jaxnets.workdir import CONFIG
 
 
@@ -63,7 +63,7 @@ def read_model(workdir: Path) -> Model:
     """The model that config.json says."""
     path = workdir / CONFIG
     try:
-        return model_in(json.loads(read_text(path)))
+        return model_in(parse_json(read_text(path)))
     except FileNotFoundError as e:
         raise UserError(f"{workdir}: no {CONFIG} there that says which model it is") from e
     except (OSError, ValueError, LookupError, TypeError) as e:
