@@ -41,9 +41,23 @@ def config(name):
 uint32 = st.integers(0, 2**32 - 1)
 
 
-@given(seed=uint32, data=uint32, shape=st.sampled_from([(), (0,), (3,), (80, 62)]))
-@settings(deadline=None, max_examples=50)
+drawn = {"seed": uint32, "data": uint32, "shape": st.sampled_from([(), (0,), (3,), (80, 62)])}
+
+
+@settings(max_examples=50)
+@given(**drawn)
 def test_threefry_is_jaxs(seed, data, shape):
+    same_numbers(seed, data, shape)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000)
+@given(**drawn)
+def test_threefry_is_jaxs_for_many(seed, data, shape):
+    same_numbers(seed, data, shape)
+
+
+def same_numbers(seed, data, shape):
     theirs = jax.random.key(seed, impl="threefry2x32")
     ours = threefry.key(seed)
     np.testing.assert_array_equal(ours, jax.random.key_data(theirs))

@@ -9,13 +9,14 @@ import numpy as np
 import optax
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxnets.optim import make_optimizer, slow_weights, transforms
 from torch_ref import optim as twin
 
 STEPS, STEPS_PER_EPOCH, NUM_EPOCHS = 210, 7, 30
+EPSILON = np.finfo(np.float64).eps
 SHAPES = {"kernel": (4, 5), "scale": ()}
 
 
@@ -45,8 +46,8 @@ def _gradient(xp, p, target):
     return 2 * (p - target) + 2 * xp.sin(2 * p)
 
 
-def _jax_run(tx, params, targets):
-    """(parameters after every step, final optimizer state); one compiled loop."""
+def _jax_program(tx):
+    """One compiled loop: (params, targets) -> (parameters after every step, optimizer state)."""
 
     def step(carry, target):
         params, state = carry
@@ -55,11 +56,12 @@ def _jax_run(tx, params, targets):
         params = optax.apply_updates(params, updates)
         return (params, state), params
 
-    params = jax.tree.map(jnp.asarray, params)
-    (_, state), trajectory = jax.jit(lambda p, t: jax.lax.scan(step, (p, tx.init(p)), t))(
-        params, jax.tree.map(jnp.asarray, targets)
-    )
-    return trajectory, state
+    @jax.jit
+    def run(params, targets):
+        (_, state), trajectory = jax.lax.scan(step, (params, tx.init(params)), targets)
+        return trajectory, state
+
+    return run
 
 
 def _torch_step(optimizer, params, targets, i):
@@ -84,23 +86,44 @@ def _torch_run(configs, params, targets):
     return {k: np.stack(t) for k, t in trajectory.items()}, optimizer, np.array(curves)
 
 
-def _assert_close(actual, expected, rtol=1e-12):
-    """Every leaf, relative to the leaf's greatest value."""
-    for key, value in expected.items():
-        error = np.abs(np.asarray(actual[key]) - value).max() / np.abs(value).max()
+def _errors(actual, expected, scale=None):
+    """Of every leaf, relative to its greatest value, or to that of its namesake in `scale`."""
+    return {
+        key: np.abs(np.asarray(actual[key]) - value).max() / np.abs((scale or expected)[key]).max()
+        for key, value in expected.items()
+    }
+
+
+def _assert_close(actual, expected, rtol=1e-12, scale=None):
+    for key, error in _errors(actual, expected, scale).items():
         assert error <= rtol, f"{key}: relative error {error:.1e}"
 
 
-def _compare(configs, *, dtype=np.float64, rtol=1e-12, tx=None):
-    """Run both; equal weights after every step, equal slow weights, learning rates and momenta."""
+def _compare(configs, *, dtype=np.float64, rtol=1e-12, tx=None, amplified=False):
+    """Run both; equal weights after every step, equal slow weights, learning rates and momenta.
+
+    Args:
+        amplified: where the trajectory itself makes rounding grow, as Adam's does that divides by
+            the last gradient alone, the bound is fifty times what one rounding of the targets
+            makes of it; where that is beyond 1e-8 nothing can be compared.
+    """
     params, targets = _problem(dtype=dtype)
     optimizer = make_optimizer(*configs, steps_per_epoch=STEPS_PER_EPOCH, num_epochs=NUM_EPOCHS)
-    actual, state = _jax_run(tx or optimizer.tx, params, targets)
+    run = _jax_program(tx or optimizer.tx)
+    actual, state = run(params, targets)
+    if amplified:
+        rng = np.random.default_rng(1)
+        shaken = {k: t * (1 + EPSILON * rng.standard_normal(t.shape)) for k, t in targets.items()}
+        drift = max(_errors(run(params, shaken)[0], actual).values())
+        assume(drift < 1e-8)
+        rtol = max(rtol, 50 * drift)
     expected, reference, curves = _torch_run(configs, params, targets)
     _assert_close(actual, expected, rtol)
     if configs[0].lookahead.enabled:
         slow = [s.numpy() for s in reference.optimizer.slow]
-        _assert_close(slow_weights(state), dict(zip(params, slow, strict=True)), rtol)
+        # Those at the end may be near zero by chance: their scale is that of the whole run.
+        slow = dict(zip(params, slow, strict=True))
+        _assert_close(slow_weights(state), slow, rtol, scale=expected)
     counts = jnp.arange(STEPS)
     _assert_close({"lr": optimizer.lr(counts)}, {"lr": curves[:, 0]})
     if optimizer.momentum is not None:
@@ -215,10 +238,18 @@ def _configs(draw):
     )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15)
 @given(_configs())
 def test_any_configuration_is_torchs(configs):
-    _compare(configs)
+    _compare(configs, amplified=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@settings(max_examples=500)
+@given(_configs())
+def test_many_configurations_are_torchs(configs):
+    _compare(configs, amplified=True)
 
 
 def _mutant(*parts):
