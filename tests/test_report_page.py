@@ -17,7 +17,7 @@ from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.confusion import confusion_figure, confusion_matrix
 from jaxnets.report.figure import to_png
 from jaxnets.run_log import RunLog, read_rows
-from tests.chromium import PROGRAM, Chromium
+from tests import chromium
 from tests.report_fakes import NASTY, Page, assert_self_contained, fake
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
@@ -232,25 +232,41 @@ def test_missing_data_is_said(trained, tmp_path, refused):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
-def test_the_page_in_a_browser(report, several, tmp_path):
+def test_ci_has_a_browser(monkeypatch):
+    """Without one the test below is skipped, and named; in CI it fails."""
+    monkeypatch.setattr(chromium, "PROGRAM", None)
+    for ci, outcome in (("true", pytest.fail.Exception), ("", pytest.skip.Exception)):
+        monkeypatch.setenv("CI", ci)
+        with pytest.raises(outcome, match="no Chromium"):
+            chromium.require()
+    lines = (Path(__file__).parents[1] / ".ci" / "run").read_text().splitlines()
+    assert lines.index("export CI=true") < lines.index("make test")
+
+
+@pytest.fixture
+def browser(tmp_path):
+    chromium.require()
+    with chromium.Chromium(tmp_path / "profile") as opened:
+        yield opened
+
+
+def test_the_page_in_a_browser(report, several, browser):
     shots = []
-    with Chromium(tmp_path / "profile") as browser:
-        for folder, width, dark in (
-            (report, 1280, False), (report, 390, False), (report, 390, True), (several, 390, False)
-        ):  # fmt: skip
-            url = (folder / "index.html").as_uri()
-            seen = browser.open(url, width=width, dark=dark)
-            assert seen.messages == []
-            assert [u for u in seen.requests if not u.startswith("data:")] == [url]
-            assert min(size for _, size, _ in seen.page["images"]) > 0
-            assert seen.page["wide"] == seen.page["inner"] == width
-            assert all(seen.page["anchors"])
-            assert {"Confusion matrix", "Calibration"} <= set(seen.page["headings"])
-            image = np.asarray(Image.open(io.BytesIO(seen.screenshot)).convert("RGB"))
-            assert image.shape[0] > 2000
-            assert len(np.unique(image[::7, ::7].reshape(-1, 3), axis=0)) > 100
-            shots.append(image.mean())
+    for folder, width, dark in (
+        (report, 1280, False), (report, 390, False), (report, 390, True), (several, 390, False)
+    ):  # fmt: skip
+        url = (folder / "index.html").as_uri()
+        seen = browser.open(url, width=width, dark=dark)
+        assert seen.messages == []
+        assert [u for u in seen.requests if not u.startswith("data:")] == [url]
+        assert min(size for _, size, _ in seen.page["images"]) > 0
+        assert seen.page["wide"] == seen.page["inner"] == width
+        assert all(seen.page["anchors"])
+        assert {"Confusion matrix", "Calibration"} <= set(seen.page["headings"])
+        image = np.asarray(Image.open(io.BytesIO(seen.screenshot)).convert("RGB"))
+        assert image.shape[0] > 2000
+        assert len(np.unique(image[::7, ::7].reshape(-1, 3), axis=0)) > 100
+        shots.append(image.mean())
     assert min(shots[1], shots[3]) > 180
     assert shots[2] < 100
 
