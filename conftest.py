@@ -1,6 +1,11 @@
-"""Property tests and fuzzing draw other examples in every run, from a seed that its end names."""
+"""Shared by all tests: what is left behind is removed, and what is random has a seed.
+
+Property tests and fuzzing draw other examples in every run, from a seed that its end names.
+"""
 
 import secrets
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,3 +31,14 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter):
     seed = terminalreporter.config.option.hypothesis_seed
     terminalreporter.write_line(f"random examples: repeat them with --hypothesis-seed={seed}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory):
+    """What libraries leave in the temporary folder, as TFDS does, is removed at the end."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)

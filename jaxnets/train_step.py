@@ -114,7 +114,7 @@ def update(
         loss=loss * size,
         correct=correct,
         images=jnp.float32(size),
-        grad_norm=optax.global_norm(grads),
+        grad_norm=optax.tree.norm(grads),
         steps=jnp.float32(1),
     )
     return TrainState(state.step + 1, params, stats, opt_state), totals

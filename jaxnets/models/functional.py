@@ -28,7 +28,7 @@ class Network(NamedTuple):
             # A stream is a pair of variables: its key, and the count of keys drawn from it so far.
             is_key = path[-1] == "key"
             leaves[path] = jax.random.fold_in(key, i) if is_key else jnp.zeros((), jnp.uint32)
-        return nnx.merge(self.graphdef, nnx.State.from_flat_path(leaves))
+        return nnx.merge(self.graphdef, nnx.from_flat_state(leaves))
 
     def apply(
         self,
@@ -76,7 +76,7 @@ def flat(model: nnx.Module, kind: type[nnx.Variable]) -> Arrays:
 
 def update(model: nnx.Module, values: Mapping[str, Any]) -> None:
     """Writes values by dotted name into the model's variables."""
-    nnx.update(model, nnx.State.from_flat_path({_path(k): v for k, v in values.items()}))
+    nnx.update(model, nnx.from_flat_state({_path(k): v for k, v in values.items()}))
 
 
 def _arrays(state: nnx.State) -> Arrays:
