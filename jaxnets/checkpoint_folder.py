@@ -95,9 +95,9 @@ def write(path: Path, state: Any, meta: dict) -> None:
     except Exception as e:
         for left in path.parent.glob(f"{aside.name}*"):
             shutil.rmtree(left, ignore_errors=True)
-        raise UserError(
-            f"{path}: the checkpoint cannot be written ({_reason(e)}); those before it are kept"
-        ) from e
+        others = any(other.name.isdigit() for other in path.parent.glob("*"))
+        kept = "; those before it are kept" if others else ""
+        raise UserError(f"{path}: the checkpoint cannot be written ({_reason(e)}){kept}") from e
 
 
 def _check_space(folder: Path, size: int) -> None:

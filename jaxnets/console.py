@@ -19,14 +19,17 @@ from jaxnets.workdir import CONFIG
 
 
 class Diverged(UserError):
-    """The loss or the gradients were not finite in `steps` (from 0), or in one of them."""
+    """The loss or the gradients were not finite in `steps` (from 0), or in one of them.
 
-    def __init__(self, steps: range):
+    `kept` is the step of the newest checkpoint, if there is one.
+    """
+
+    def __init__(self, steps: range, kept: int | None = None):
         self.steps = steps
+        checkpoint = "" if kept is None else f"the checkpoint of step {kept} is kept; "
         super().__init__(
-            f"the loss or the gradients are not finite: seen at step {steps.stop}; the last "
-            "checkpoint is kept; try a smaller config.optim.lr, config.optim.clip, or "
-            "config.on_nan=restore"
+            f"the loss or the gradients are not finite: seen at step {steps.stop}; {checkpoint}"
+            "try a smaller config.optim.lr, config.optim.clip, or config.on_nan=restore"
         )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,9 +83,9 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
                 with contextlib.closing(open_log(workdir, resume_step=logged)) as log:
                     return loop.go(at, log)
             except console.Diverged as e:
-                if config.on_nan == "stop":
-                    raise
                 loop.saver.wait()
+                if config.on_nan == "stop":
+                    raise console.Diverged(e.steps, checkpoints.latest_step()) from e
                 at = _resume(run, checkpoints, say)
                 loop.skip.update(e.steps)
                 say(
@@ -167,7 +168,7 @@ class _Loop:
         log.images(at.step, self._end_images)
         self.saver.wait()
         self.say(console.closing(config, at.progress, self.selected_on))
-        self.say(f"next: python -m jaxnets.evaluate --workdir {self.workdir}")
+        self.say(f"next: python -m jaxnets.evaluate --workdir {shlex.quote(str(self.workdir))}")
         return self._exit_code()
 
     @functools.cached_property

@@ -39,7 +39,8 @@ def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
         os.replace(aside, path)
     except (OSError, RuntimeError) as e:
         aside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({e}); the one before is kept") from e
+        kept = "; the one before is kept" if path.exists() else ""
+        raise UserError(f"{path}: cannot be written ({e}){kept}") from e
 
 
 def restore(path: Path, task: Task) -> dict[str, Any]:
