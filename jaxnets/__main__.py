@@ -21,11 +21,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    parser = cli.Parser(prog="jaxnets", description=_overview())
+    parser = cli.Parser("jaxnets", _overview())
     parser.add_argument("--version", action="version", version=f"jaxnets {jaxnets.__version__}")
     parser.parse_args(argv)
-    parser.print_help()
-    return 0 if argv else 2
+    return 0
 
 
 def _overview() -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ def written_aside(path: Path, *, name: str = "", advice: str = "") -> Iterator[P
     Raises:
         UserError: it cannot be written; an older file then stands.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")  # names have at most 255 bytes
     try:
         with removing(aside):
             yield aside
@@ -57,3 +58,40 @@ def write_text(path: Path, text: str) -> None:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())
+
+
+def check_file(path: Path, name: str) -> None:
+    """Before the work that fills it: raises a UserError if a file cannot be written there.
+
+    Args:
+        name: what the error calls it, a flag and its value.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{name}: is a folder; name a file")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{name}: is there already, and no file")
+        if not path.parent.is_dir():
+            raise UserError(f"{name}: no folder {path.parent}; make it first")
+        _try(path.resolve().parent)  # of a link, what it points to is replaced
+    except OSError as e:
+        raise UserError(f"{name}: cannot be written ({e.strerror})") from e
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """The same of a folder, which need not be there yet."""
+    try:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{name}: cannot be written ({nearest} is no folder)")
+        for part in folder.absolute().relative_to(nearest.absolute()).parts:
+            (nearest / part).exists()  # raises for a name that is too long
+        _try(nearest)
+    except OSError as e:
+        raise UserError(f"{name}: cannot be written ({e.strerror})") from e
+
+
+def _try(folder: Path) -> None:
+    """Writes a file and removes it: permissions alone do not tell of file systems for reading."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"0")

@@ -44,26 +44,6 @@ _LARGEST = 2**31 - 1  # of an int32, which counters and indices are
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
-class Flag(NamedTuple):
-    """A flag of one command, beside those about the configuration that all of them have."""
-
-    name: str
-    value: str
-    """What its value is called in the help."""
-    help: str
-    kind: type = str
-    """str, int, float or bool."""
-    default: Any = None
-
-
-WORKDIR = Flag("workdir", "DIR", "where everything goes (default: runs/ and the recipe's name)")
-_COMMON = (
-    Flag("config", "FILE[:PRESET]", "the recipe, e.g. configs/se_resnet.py (required)"),
-    Flag("config.KEY=VALUE", "", "overrides one key, e.g. --config.optim.lr=.05"),
-    Flag("print_config", "", "print the resolved configuration and stop"),
-)
-
-
 class _Operation(NamedTuple):
     """What ml_collections applies when a reference is read: fn(its own value, *args)."""
 
@@ -157,65 +137,45 @@ def check_preset(preset: str, presets: Sequence[str]) -> None:
         raise unknown("preset", preset, presets)
 
 
-def parse(
-    argv: Sequence[str], *, usage: str, flags: Sequence[Flag] = (WORKDIR,)
-) -> tuple[Any, dict[str, Any]] | None:
-    """Reads --config, its overrides and the command's own `flags`.
+def read(spec: str, overrides: Sequence[str] = ()) -> Any:
+    """The configuration of "FILE" or "FILE:PRESET".
 
-    Returns:
-        The configuration and the flags' values by name; None where help or the configuration was
-        shown instead.
+    Args:
+        overrides: "--config.KEY=VALUE" each, as on a command line.
 
     Raises:
-        UserError: a flag, key, value or file that is wrong, with the nearest name.
+        UserError: a file, key or value that is wrong, with the nearest name.
+
+    >>> read("configs/quickstart.py", ["--config.optim.lr=.05"]).optim.lr  # doctest: +SKIP
+    0.05
     """
+    config = _load(spec)
+    recipe = config.optim.to_dict()
+    _override(config, overrides)
+    validate(config)
+    if not any("config.optim.weight_decay" in override for override in overrides):
+        _note_decay(recipe, config.optim)
+    return config
+
+
+def _override(config: Any, overrides: Sequence[str]) -> None:
     import absl.flags
     from ml_collections import config_flags
 
-    if not argv or {"--help", "-h", "-help"} & set(argv):
-        print(f"{usage.strip()}\n\n{_help((*_COMMON, *flags))}")
-        return None
-    define = {
-        str: absl.flags.DEFINE_string,
-        int: absl.flags.DEFINE_integer,
-        float: absl.flags.DEFINE_float,
-        bool: absl.flags.DEFINE_bool,
-    }
-
-    spec, rest = _take(argv, "config")
-    if spec is None:
-        names = [arg.partition("=")[0] for arg in rest if not arg.startswith("--config.")]
-        typo = difflib.get_close_matches("--config", names, n=1, cutoff=0.8)
-        if typo:
-            raise UserError(f"unknown flag {typo[0]}; did you mean --config?")
-        raise UserError("no --config: name a recipe, e.g. --config configs/se_resnet.py")
-    config = _load(spec)
-    recipe, keys = config.optim.to_dict(), flatten(config.to_dict())
-    for arg in rest:
-        key = arg.lstrip("-").partition("=")[0]
-        if key.startswith("config.") and key.removeprefix("config.") not in keys:
-            raise unknown_key(key.removeprefix("config."), keys)
-
-    values = absl.flags.FlagValues()
-    rest = ["jaxnets", *rest]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
-    absl.flags.DEFINE_bool("print_config", False, "print it and stop", flag_values=values)
-    for flag in flags:
-        define[flag.kind](flag.name, flag.default, flag.help, flag_values=values)
+    keys = flatten(config.to_dict())
+    for override in overrides:
+        key = re.match(r"--?(?:no)?config\.([^=]*)", override)
+        if key and key[1] not in keys:
+            raise unknown_key(key[1], keys)
+    values, argv = absl.flags.FlagValues(), ["jaxnets", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     try:
-        unexpected = values(rest)[1:]
+        unexpected = values(argv)[1:]
     except absl.flags.Error as e:
-        raise UserError(f"{e} (--help lists the flags)") from e
+        raise UserError(f"{e} (--print-config shows all keys)") from e
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
     config.augment.ops = _listed(config.augment.ops)
-    validate(config)
-    if not any("config.optim.weight_decay" in arg for arg in rest):
-        _note_decay(recipe, config.optim)
-    if values.print_config:
-        print(to_json(config))
-        return None
-    return config, {flag.name: values[flag.name].value for flag in flags}
 
 
 def _note_decay(recipe: Mapping[str, Any], optim: Any) -> None:
@@ -239,25 +199,6 @@ def _listed(names: Sequence[str]) -> Sequence[str]:
         return names
     parts = tuple(part.strip() for name in names for part in name.split(","))
     return () if parts == ("none",) else parts
-
-
-def _help(flags: Sequence[Flag]) -> str:
-    names = [f"--{flag.name} {flag.value}".rstrip() for flag in flags]
-    width = max(map(len, names))
-    lines = [f"  {name:{width}}  {flag.help}" for name, flag in zip(names, flags, strict=True)]
-    return "\n".join(["flags:", *lines])
-
-
-def _take(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value of the flag, the last one given, and the arguments without it."""
-    value, rest, args = None, [], iter(argv)
-    for arg in args:
-        name, equals, given = arg.lstrip("-").partition("=")
-        if arg.startswith("-") and name == flag:
-            value = given if equals else next(args, "")
-        else:
-            rest.append(arg)
-    return value, rest
 
 
 def _load(spec: str) -> Any:
@@ -312,7 +253,7 @@ def unknown_key(key: str, keys: Mapping[str, Any]) -> UserError:
     if not near:  # the right last part in the wrong place
         near = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]][:1]
     hint = f"; did you mean --config.{near[0]}?" if near else ""
-    return UserError(f"unknown key --config.{key}{hint} (--print_config shows all keys)")
+    return UserError(f"unknown key --config.{key}{hint} (--print-config shows all keys)")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

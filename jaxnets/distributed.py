@@ -5,6 +5,7 @@ end: what one process is told to do (a signal), or fails at, all do.  A run of o
 nothing for it.
 """
 
+import argparse
 import contextlib
 import functools
 import itertools
@@ -25,13 +26,6 @@ from jaxnets.errors import UserError
 from jaxnets.signals import StopSignal
 from jaxnets.time_budget import TimeBudget
 
-FLAGS = (
-    configs.Flag("distributed", "", "train in several processes together", bool, False),
-    configs.Flag("coordinator", "HOST:PORT", "of process 0 (default: the cluster's)"),
-    configs.Flag("num-processes", "N", "how many there are (default: the cluster's)", int),
-    configs.Flag("process-id", "I", "which one this is, from 0 (default: the cluster's)", int),
-)
-
 # In errors that jax raises when another process is gone; sometimes its runtime aborts instead.
 _PEER_LOST = re.compile("Gloo|NCCL|UNAVAILABLE|[Cc]oordination|[Hh]eartbeat|Connection reset")
 # Keys that hosts may see differently without training on something else.
@@ -39,13 +33,34 @@ _OWN_KEYS = ("data.dir", "data.cache")
 _exchanges = itertools.count()
 
 
-def check_flags(flags: dict[str, Any], config: Any) -> None:
+def add_flags(parser: cli.Parser) -> None:
+    """Adds --distributed and what belongs to it."""
+    group = parser.add_argument_group("several processes")
+    add = group.add_argument
+    add("--distributed", action="store_true", help="train in several processes together")
+    add("--coordinator", metavar="HOST:PORT", help="of process 0 (default: the cluster's)")
+    add(
+        "--num-processes",
+        type=cli.whole(1),
+        metavar="N",
+        help="how many there are (default: the cluster's)",
+    )
+    add(
+        "--process-id",
+        type=cli.whole(0),
+        metavar="I",
+        help="which one this is, from 0 (default: the cluster's)",
+    )
+
+
+def check_flags(args: argparse.Namespace, config: Any) -> None:
     """Raises a UserError for flags that do not go together."""
-    coordinator, count, me = (flags[f.name] for f in FLAGS[1:])
-    if not flags["distributed"]:
-        for flag in FLAGS[1:]:
-            if flags[flag.name] is not None:
-                raise UserError(f"--{flag.name}: only with --distributed")
+    coordinator, count, me = args.coordinator, args.num_processes, args.process_id
+    given = {"--coordinator": coordinator, "--num-processes": count, "--process-id": me}
+    if not args.distributed:
+        for flag, value in given.items():
+            if value is not None:
+                raise UserError(f"{flag}: only with --distributed")
         return
     if config.parallel != "jit":
         raise UserError(f"--distributed: not with config.parallel={config.parallel}; use jit")
@@ -54,23 +69,20 @@ def check_flags(flags: dict[str, Any], config: Any) -> None:
             f"--distributed: config.devices={config.devices} must be left out (None); every "
             "process uses all devices that it sees"
         )
-    for flag in FLAGS[2:]:
-        if flags[flag.name] is not None and coordinator is None:
-            raise UserError(f"--{flag.name}: only with --coordinator HOST:PORT")
+    for flag, value in given.items():
+        if value is not None and coordinator is None:
+            raise UserError(f"{flag}: only with --coordinator HOST:PORT")
     if coordinator is not None:
         port = re.fullmatch(r"\S+:(\d{1,5})", coordinator)
         if not port or not 1 <= int(port[1]) <= 65535:
             raise UserError(f"--coordinator {coordinator}: HOST:PORT, e.g. 10.0.0.1:12345")
-    if count is not None and count < 1:
-        raise UserError(f"--num-processes {count}: at least 1")
-    if me is not None and (me < 0 or (count is not None and me >= count)):
-        last = "" if count is None else f" to {count - 1}, one less than --num-processes"
-        raise UserError(f"--process-id {me}: from 0{last}")
+    if me is not None and count is not None and me >= count:
+        raise UserError(f"--process-id {me}: from 0 to {count - 1}, one less than --num-processes")
 
 
 @contextlib.contextmanager
-def processes(flags: dict[str, Any], config: Any) -> Iterator[None]:
-    """Joins the processes of a command with FLAGS, and leaves them together at the end.
+def processes(args: argparse.Namespace, config: Any) -> Iterator[None]:
+    """Joins the processes of a command with these flags, and leaves them together at the end.
 
     Where --coordinator and the others are not given, jax finds them: SLURM, Kubernetes (with the
     package `kubernetes`), Open MPI, cloud TPUs.  Use it before the first array.
@@ -81,11 +93,11 @@ def processes(flags: dict[str, Any], config: Any) -> Iterator[None]:
     Raises:
         UserError: flags that are wrong, or a port that is in use.
     """
-    check_flags(flags, config)
-    if not flags["distributed"]:
+    check_flags(args, config)
+    if not args.distributed:
         yield
         return
-    rendezvous.connect(flags["coordinator"], flags["num-processes"], flags["process-id"])
+    rendezvous.connect(args.coordinator, args.num_processes, args.process_id)
     import jax
 
     try:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets import cli
-from jaxnets.aside import write_text
+from jaxnets.aside import check_folder, write_text
 from jaxnets.errors import UserError, renamed
 from jaxnets.run_log import METRICS
 from jaxnets.workdir import read_config
@@ -33,9 +33,9 @@ SPLITS = {"test": "test set", "val": "validation split"}
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    parser = cli.Parser(prog="jaxnets.evaluate", description=__doc__)
+    parser = cli.Parser("jaxnets.evaluate", __doc__)
+    cli.add_workdirs(parser)
     add = parser.add_argument
-    add("--workdir", type=Path, nargs="+", required=True, help="one or more runs of jaxnets.train")
     add("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
     add("--split", choices=SPLITS, default="test", help="what to report on (default: test)")
     add("--data-dir", help="where the data lies, if not where training found it")
@@ -44,6 +44,10 @@ def main(argv: Sequence[str]) -> int:
     configs = [read_config(workdir) for workdir in args.workdir]
     if args.data_dir is not None:
         configs[0].data.dir = args.data_dir
+    only = args.workdir[0] if len(args.workdir) == 1 else None
+    folder = args.output or (only and only / "report")
+    if folder is not None:  # before the minutes that an evaluation may take
+        check_folder(folder, f"--output {folder}")
 
     from jaxnets import runtime
 
@@ -55,12 +59,13 @@ def main(argv: Sequence[str]) -> int:
     members = load_members(args.workdir, args.checkpoint)
     for note in (note for member in members for note in member.notes):
         print(f"note: {note}", file=sys.stderr)
-    with renamed({"config.data.dir": "--data-dir"}):
+    with (
+        renamed({"config.data.dir": "--data-dir"}),
+        cli.naming_batch(f"--config.eval_batch_size={configs[0].eval_batch_size}"),
+    ):
         metrics = {"checkpoint": args.checkpoint} | measure(members, configs[0], args.split)
     print(_heading(metrics))
     print(format_report(metrics))
-    only = args.workdir[0] if len(args.workdir) == 1 else None
-    folder = args.output or (only and only / "report")
     if folder is None:
         print("nothing written; --output DIR keeps the report of an ensemble")
         return 0
@@ -128,7 +133,7 @@ def write_report(folder: Path, metrics: dict[str, Any], run: Path | None = None)
     from jaxnets.report.curves import plot_curves, read_metrics
 
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         written = [folder / "metrics.json", folder / "confusion.png"]
         write_text(written[0], json.dumps(metrics, indent=2) + "\n")
         names = [row["name"] for row in metrics["classes"]]

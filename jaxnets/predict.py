@@ -14,7 +14,7 @@ names with --names.
 
 import argparse
 import csv
-import os
+import functools
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxnets import cli
-from jaxnets.aside import written_aside
+from jaxnets.aside import check_file, written_aside
 from jaxnets.errors import UserError
 from jaxnets.workdir import read_config
 
@@ -49,64 +49,61 @@ def main(argv: Sequence[str]) -> int:
     net = load(*args.workdir, checkpoint=args.checkpoint)
     classes = _classes(net.members[0], args.names)
     header = _header(classes, args.label_column, args.topk, args.proba)
+    say = functools.partial(print, file=sys.stderr if args.output == cli.STDOUT else sys.stdout)
     inputs = read_several(args.input, net.image_size, skip_bad=args.skip_bad)
     for note in (*net.notes, *inputs.notes):
         print(f"note: {note}", file=sys.stderr)
     for member in net.members:
-        print(f"{member.workdir}, step {member.step}: {member.config.model.name}")
-    probabilities, seconds = _classify(net, inputs.images, args.batch_size, args.tta == "flip")
+        say(f"{member.workdir}, step {member.step}: {member.config.model.name}")
+    with cli.naming_batch(f"--batch-size {args.batch_size}"):
+        probabilities, seconds = _classify(net, inputs.images, args.batch_size, args.tta == "flip")
     rows = _rows(inputs.ids, probabilities, classes, args.topk, args.proba)
     _write(args.output, header, rows)
     count = len(inputs.ids)
-    print(f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)")
-    print(f"wrote {args.output}")
+    say(f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)")
+    if args.output != cli.STDOUT:
+        say(f"wrote {args.output}")
     return 0
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser(prog="jaxnets.predict", description=__doc__)
+    parser = cli.Parser("jaxnets.predict", __doc__)
+    cli.add_workdirs(parser)
     add = parser.add_argument
-    add("--workdir", type=Path, nargs="+", required=True, help="one or more runs of jaxnets.train")
     add(
         "--input",
         type=Path,
         nargs="+",
+        action="extend",
         required=True,
         help="a .pkl, .npy, .npz or folder of images, or images",
     )
-    add("--output", type=Path, required=True, metavar="CSV", help="where to write")
+    add("--output", required=True, metavar="CSV", help="where to write; - for standard output")
     add("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
     add("--label-column", default="Labels", metavar="NAME", help="default: Labels")
     add("--names", action="store_true", help="write classes by name, not by number")
     add("--proba", action="store_true", help="add the probability of every class")
-    add("--topk", type=int, default=0, metavar="K", help="add the K likeliest classes")
+    add("--topk", type=cli.whole(0), default=0, metavar="K", help="add the K likeliest classes")
     add("--tta", choices=("none", "flip"), default="none", help="average with the mirror image")
-    add("--batch-size", type=int, default=500, metavar="N", help="default: 500")
+    add("--batch-size", type=cli.whole(1), default=500, metavar="N", help="default: 500")
     add("--skip-bad", action="store_true", help="leave out images that cannot be read")
     add("--force", action="store_true", help="replace the output if it exists")
     return parser
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
-    if args.batch_size < 1:
-        raise UserError(f"--batch-size {args.batch_size}: at least 1")
-    if args.topk < 0:
-        raise UserError(f"--topk {args.topk}: at least 1, or 0 for none")
     for path in args.input:
         if not path.exists():
             raise UserError(f"--input {path}: no such file or folder")
-    output = args.output
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: no folder {output.parent}; make it first")
+    if args.output == cli.STDOUT:
+        return
+    output = Path(args.output)
+    check_file(output, f"--output {output}")
     if output.exists():
-        if not output.is_file():
-            raise UserError(f"--output {output}: is there already, and no file")
         if any(output.samefile(path) for path in args.input):
             raise UserError(f"--output {output}: is the input")
         if not args.force:
             raise UserError(f"--output {output}: is there already; --force replaces it")
-    if not os.access(output.parent, os.W_OK):
-        raise UserError(f"--output {output}: no permission to write into {output.parent}")
 
 
 def _classes(member: "Member", names: bool) -> Sequence[str]:
@@ -161,17 +158,18 @@ def _rows(
         yield row
 
 
-def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Writes the CSV beside its place and renames it: it is whole or absent."""
-    path = path.resolve()  # of a link, what it points to is replaced
+def _write(output: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Writes the CSV to standard output, or beside its place and renames it: whole or absent."""
+    if output == cli.STDOUT:
+        csv.writer(sys.stdout, lineterminator="\n").writerows((header, *rows))
+        return
+    path = Path(output).resolve()  # of a link, what it points to is replaced
     # Names of files need not be valid text: they are written as the bytes they are.
     with (
         written_aside(path, name=f"--output {path}") as aside,
         open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows((header, *rows))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def connect(coordinator: str | None, count: int | None, me: int | None) -> None:
         "all of them, with the same --coordinator, which each can reach, and --num-processes"
     )
     _catch_abort()
+    print(_waiting(coordinator, count, me), file=sys.stderr, flush=True)
     with _stderr_kept() as stderr:
         _choose_last_words(text, 2, stderr)
         try:
@@ -70,6 +71,25 @@ def connect(coordinator: str | None, count: int | None, me: int | None) -> None:
                 ) from e
             raise UserError(f"--distributed: {e}") from e
     _choose_last_words(_LOST, 1, 2)
+
+
+def _waiting(coordinator: str | None, count: int | None, me: int | None) -> str:
+    """For whom this process waits, as far as its flags say.
+
+    >>> _waiting("10.0.0.1:12345", 4, 0)
+    'process 0 of 4: waiting up to 120 s for processes 1 to 3 to come to 10.0.0.1:12345'
+    """
+    limit = f"waiting up to {CONNECT_SECONDS} s for"
+    if coordinator is None:
+        return f"--distributed: {limit} the processes that the cluster started"
+    this = "this process" if me is None else f"process {me}"
+    of = "" if count is None else f" of {count}"
+    if me != 0:
+        return f"{this}{of}: {limit} process 0 at {coordinator}"
+    others = "the others"
+    if count is not None:
+        others = "process 1" if count == 2 else f"processes 1 to {count - 1}"
+    return f"{this}{of}: {limit} {others} to come to {coordinator}"
 
 
 def say_last_words(_: int = 0) -> NoReturn:

@@ -30,15 +30,21 @@ _COLUMNS = (
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    parser = cli.Parser(prog="jaxnets.results", description=__doc__)
+    parser = cli.Parser("jaxnets.results", __doc__)
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR")
     parser.add_argument(
-        "--target", type=float, metavar="PERCENT", help="also the seconds to this test accuracy"
+        "--target",
+        type=cli.real(0, 100),
+        metavar="PERCENT",
+        help="also the seconds to this test accuracy",
     )
-    parser.add_argument("--json", action="store_true", help="instead of Markdown")
+    cli.add_json(parser, "instead of Markdown")
     args = parser.parse_args(argv)
     rows = summarize(args.workdirs, args.target)
-    print(json.dumps({"rows": rows}, indent=2) if args.json else markdown(rows, args.target))
+    if args.json:
+        cli.print_json(args.json, {"rows": rows})
+    else:
+        print(markdown(rows, args.target))
     return 0
 
 

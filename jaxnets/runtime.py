@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from jaxnets import _cpu_memory
+from jaxnets.errors import UserError
 
 
 def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
@@ -14,11 +15,16 @@ def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
     `one_heap` is for long training: on a CPU steps become faster and compilation slower.
 
     The cache lies in $JAX_COMPILATION_CACHE_DIR, or in ~/.cache/jaxnets/xla.
+
+    Raises:
+        UserError: JAX_DISABLE_JIT is set.
     """
     if one_heap:
         _cpu_memory.one_heap()
     import jax
 
+    if jax.config.jax_disable_jit:
+        raise UserError("JAX_DISABLE_JIT is set: programs are compiled here; unset it")
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     if not jax.config.jax_compilation_cache_dir:

@@ -24,18 +24,31 @@ from jaxnets.workdir import CONFIG, check_workdir, claim
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    parsed = configs.parse(argv, usage=__doc__, flags=(configs.WORKDIR, *distributed.FLAGS))
-    if parsed is None:
+    args = _parser().parse_args(argv)
+    config = cli.recipe(args)
+    if config is None:
         return 0
-    config, flags = parsed
-    workdir = Path(flags["workdir"] or f"runs/{config.name}")
+    workdir = args.workdir or Path(f"runs/{config.name}")
 
     from jaxnets import runtime
 
     # The digits are trained on in seconds: compiling them is what takes time.
     runtime.setup(config.dtype, one_heap=config.data.name != "digits")
-    with distributed.processes(flags, config):
+    with distributed.processes(args, config), cli.naming_batch(*cli.batches(config)):
         return _run(argv, config, workdir)
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("jaxnets.train", __doc__)
+    parser.add_recipe()
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        metavar="DIR",
+        help="where everything goes (default: runs/ and the recipe's name)",
+    )
+    distributed.add_flags(parser)
+    return parser
 
 
 def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:

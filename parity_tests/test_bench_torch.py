@@ -31,8 +31,7 @@ def quick():
 
 
 def recipe(*args: str):
-    config, _ = configs.parse(["--config", CONFIG, *args], usage="", flags=())
-    return config
+    return configs.read(CONFIG, args)
 
 
 @pytest.mark.parametrize("hue", [0.1, 0.0])

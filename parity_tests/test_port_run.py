@@ -76,7 +76,7 @@ def stopped(tmp_path_factory) -> Path:
 def stopped_twin(stopped, tmp_path_factory) -> Path:
     """The same by torch_ref.train, from the same weights."""
     folder = tmp_path_factory.mktemp("twin")
-    config, _ = configs.parse(COMMON, usage="")
+    config = configs.read(COMMON[1], COMMON[2:])
     start = jaxnets.port.to_torch(jaxnets.task.build_model(config, 10)).state_dict()
     torch.save(start, folder / "start.pt")
     train(torch_ref.train, folder / "torch", f"--init={folder / 'start.pt'}", stop_at=4)

@@ -145,7 +145,7 @@ def test_logs_lie_side_by_side(tmp_path, capsys):
     args = [*COMMON, AUGMENT, "--config.num_epochs=1", "--config.model.drop=0"]
     args += ["--config.data.val_fraction=0.2"]
     ours, theirs = tmp_path / "jax", tmp_path / "torch"
-    config, _ = configs.parse(args, usage="")
+    config = configs.read(CONFIG, args[2:])
     weights = to_state_dict(jaxnets.task.build_model(config, 10))
     start = tmp_path / "start.pt"
     torch.save({name: torch.tensor(value) for name, value in weights.items()}, start)
@@ -270,9 +270,9 @@ def test_the_twin_trains_without_jax(tmp_path):
         (torch_ref.train, "--init=absent.pt", "--init absent.pt: no such file"),
         (torch_ref.train, f"--init={CONFIG}", "not a .pt or .safetensors file"),
         (torch_ref.train, "--init=other.safetensors", "the initial weights: Error(s) in loading"),
-        (parity, "--steps=0", "--steps 0: at least 1"),
+        (parity, "--steps=0", "--steps 0: a whole number, at least 1"),
         (parity, "--steps=few", "--steps"),
-        (parity, "--step=3", "Did you mean: steps"),
+        (parity, "--step=3", "did you mean --steps?"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, module, arg, message):

@@ -196,7 +196,7 @@ def test_audit_json(capsys):
         ("se_resnet --num-classes many", "--num-classes"),
         ("se_resnet --budget -1", "whole number"),
         ("se_resnet --bugdet 3", "--budget"),
-        ("--option drop=.1", "name it first"),
+        ("--option drop=.1", "name it"),
     ],
 )
 def test_mistakes_are_one_line(argv, hint):

@@ -12,11 +12,12 @@ import pytest
 
 from jaxnets import _cpu_flags, _cpu_memory
 from jaxnets import config as configs
-from jaxnets.bench import case, measure, ours
+from jaxnets.bench import case, measure, ours, rows
 from jaxnets.bench.machine import describe
 from jaxnets.bench.memory import PeakMemory
 from jaxnets.bench.show import machine_line
 from jaxnets.bench.timing import Rates, Work, alternate
+from jaxnets.errors import UserError
 from jaxnets.train_step import Totals
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
@@ -129,7 +130,7 @@ def test_the_first_line_says_what_becomes_of_memory(kept, said):
 
 def test_what_is_timed_is_what_trains():
     """Twelve calls from the same start leave the very weights that twelve steps of a run leave."""
-    config, _ = configs.parse(["--config", CONFIG], usage="", flags=())
+    config = configs.read(CONFIG)
     found = configs.from_json(case.cases(config, "x", [8], ["float32"])[0].config)
     data = case.synthetic(found, on_cpu=True)
     side = ours.Ours(found, data)
@@ -156,11 +157,7 @@ def test_memory_grows_by_what_is_held():
 
 
 def test_random_images_fill_every_batch():
-    config, _ = configs.parse(
-        ["--config", CONFIG, "--config.data.name=cifar100", "--config.batch_size=300"],
-        usage="",
-        flags=(),
-    )
+    config = configs.read(CONFIG, ["--config.data.name=cifar100", "--config.batch_size=300"])
     data = case.synthetic(config, on_cpu=False)
     assert data.train_images.shape == (49_800, 32, 32, 3)
     assert len(data.test_labels) == 9_900
@@ -171,7 +168,8 @@ def test_random_images_fill_every_batch():
 def test_every_case_of_several_recipes():
     main = importlib.import_module(MODULE)
     argv = ["--config", f"{CONFIG},{CONFIG}", f"--config={CONFIG}", "--batch=8,16"]
-    found, _ = main.parse([*argv, "--dtype", "bfloat16,float32", "--config.seed=3"])
+    argv += ["--dtype", "bfloat16,float32", "--config.seed=3"]
+    found = main.parse(main._parser().parse_args(argv))
     values = [json.loads(c.config) for c in found]
     assert len(values) == 12
     assert {v["seed"] for v in values} == {3}
@@ -182,11 +180,18 @@ def test_every_case_of_several_recipes():
 
 
 @pytest.mark.slow
-def test_several_rows_come_from_processes_of_their_own(tmp_path, command):
+def test_several_rows_come_from_processes_of_their_own(tmp_path):
     path = tmp_path / "bench.json"
-    args = ("--config", CONFIG, "--batch=8,16", "--repeats=1", "--seconds=0.02")
-    assert command(MODULE, *args, "--json", path).code == 0
+    args = ("--config", CONFIG, "--batch=8,16", "--repeats=1", "--seconds=0.02", "--json", path)
+    subprocess.run([sys.executable, "-m", "jaxnets.bench", *args], check=True)
     assert [row["batch"] for row in json.loads(path.read_text())["rows"]] == [8, 16]
+
+
+def test_what_a_new_process_calls_has_a_module_of_its_own():
+    """The README's command, which tests/test_readme.py runs, calls it."""
+    assert rows.measure_here.__module__ == "jaxnets.bench.rows"
+    code = "import sys, jaxnets.bench.rows; sys.exit(bool({'jax', 'torch'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(CONFIG).parents[1])
 
 
 def test_a_row_that_fails_is_in_the_file(tmp_path, command, monkeypatch):
@@ -202,6 +207,78 @@ def test_a_row_that_fails_is_in_the_file(tmp_path, command, monkeypatch):
     assert (row["batch"], row["error"]) == (8, "RuntimeError: out of memory")
 
 
+def fails(found, *_):
+    yield found[0], "RuntimeError: out of memory"
+
+
+def test_a_file_of_errors_alone_does_not_block_the_next_attempt(tmp_path, command, monkeypatch):
+    monkeypatch.setattr(f"{MODULE}.measured", fails)
+    path = tmp_path / "bench.json"
+    for _ in range(2):
+        assert command(MODULE, *QUICK, "--json", path).code == 1
+    report = json.loads(path.read_text())
+    for found in ([{"config": "x", "batch": 8}], [], "rows", [3]):
+        path.write_text(json.dumps(report | {"rows": found}))
+        done = command(MODULE, *QUICK, "--json", path)
+        assert (done.code, "--json" in done.err) == (2, True), found
+
+
+def test_a_file_that_cannot_be_written_takes_no_row_from_the_table(command, monkeypatch, tmp_path):
+    machine = {
+        "device": "x", "platform": "gpu", "cores": 1, "versions": {}, "load": [0.0], "tf32": True,
+        "cpu_flag": {"in_force": False}, "memory_kept": False,
+    }  # fmt: skip
+    numbers = dict.fromkeys(
+        ("train_images_per_second", "train_spread", "eval_images_per_second", "latency_ms",
+         "compile_seconds", "first_step_seconds", "peak_memory_bytes", "share_of_product"), 1.0,
+    )  # fmt: skip
+
+    def measured(found, *_):
+        for case_ in found:
+            row = {"config": "measured!", "batch": 8, "dtype": "float32", "peak_memory_is": "x"}
+            yield case_, (machine, row | numbers)
+
+    def full(path, text):
+        raise UserError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(f"{MODULE}.measured", measured)
+    monkeypatch.setattr(f"{MODULE}.write_text", full)
+    done = command(MODULE, *QUICK, "--json", tmp_path / "bench.json")
+    assert done.code == 2
+    assert "No space left on device" in done.err
+    assert "measured!" in done.out
+
+
+def test_a_mistake_in_a_later_recipe_takes_no_row_away(monkeypatch):
+    """Of the first one nothing is lost: it ends the command."""
+    said = {"a": UserError("a is wrong"), "b": "row of b"}
+
+    class Pool:
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, _, case_, *__):
+            def result():
+                if isinstance(said[case_.config], Exception):
+                    raise said[case_.config]
+                return said[case_.config]
+
+            return SimpleNamespace(result=result)
+
+    monkeypatch.setattr(rows, "ProcessPoolExecutor", Pool)
+    a, b = case.Case("a", "a.py"), case.Case("b", "b.py")
+    effort = case.Effort(1, 1.0, 1.0)
+    assert list(rows.measured([b, a], effort, False)) == [(b, "row of b"), (a, "a is wrong")]
+    with pytest.raises(UserError, match="a is wrong"):
+        list(rows.measured([a, b], effort, False))
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -210,11 +287,11 @@ def test_a_row_that_fails_is_in_the_file(tmp_path, command, monkeypatch):
         (["--batch=50001"], "--batch 50001: whole numbers"),
         (["--dtype=float3"], "unknown --dtype 'float3'; did you mean 'float32'?"),
         (["--against=tensorflow"], "unknown --against 'tensorflow'"),
-        (["--repeats=0"], "--repeats 0: from 1"),
-        (["--seconds=0"], "--seconds 0: from 0.001"),
-        (["--json=absent/x.json"], "--json absent/x.json: no such folder"),
+        (["--repeats=0"], "--repeats 0: a whole number, at least 1"),
+        (["--seconds=0"], "--seconds 0: a number, at least 0.001"),
+        (["--json=absent/x.json"], "--json absent/x.json: no folder absent"),
         (["--json=old.json"], "--json old.json: exists"),
-        (["--repeat=3"], "Did you mean: repeats"),
+        (["--repeat=3"], "did you mean --repeats?"),
         (["--config=absent.py"], "absent.py: no such file"),
     ],
 )
@@ -229,7 +306,7 @@ def test_force_replaces_a_file(tmp_path):
     main = importlib.import_module(MODULE)
     path = tmp_path / "old.json"
     path.write_text("mine")
-    assert main.parse([*QUICK, f"--json={path}", "--force"])
+    assert main.parse(main._parser().parse_args([*QUICK, f"--json={path}", "--force"]))
 
 
 def test_torch_is_left_alone():

@@ -135,7 +135,7 @@ def test_a_stepper_tells_what_its_steps_take(monkeypatch):
     said = []
     monkeypatch.setattr(_cpu_memory, "keep", said.append)
     for batch in (40, 400):
-        config, _ = configs.parse(["--config", CONFIG, f"--config.batch_size={batch}"], usage="")
+        config = configs.read(CONFIG, [f"--config.batch_size={batch}"])
         run = build(config)
         Stepper(run.task, run.data, run.state)
     small, large = said

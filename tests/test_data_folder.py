@@ -257,7 +257,7 @@ def test_the_command_counts_and_gives_the_constants(mine, command):
     assert [line.split() for line in lines[2:6]] == [
         ["class", "train", "test"], ["cat", "6", "2"], ["dog", "6", "2"], ["all", "12", "4"],
     ]  # fmt: skip
-    config, _ = configs.parse([f"--config={TINY}", *lines[-1].split()], usage="")
+    config = configs.read(str(TINY), lines[-1].split())
     pixels = load(mine, 16).train_images / 255
     np.testing.assert_allclose(config.data.mean, pixels.mean((0, 1, 2)), atol=6e-5)
     np.testing.assert_allclose(config.data.std, pixels.std((0, 1, 2)), atol=6e-5)

@@ -132,8 +132,8 @@ def test_members_of_different_splits(runs, tmp_path, command, refused):
         ({"names": NAMES[:9]}, [], "9 and 10"),
         ({"names": (*NAMES, "10")}, [], "11 and 10"),
         ({"names": None, "model__num_classes": 9}, [], "9 and 10"),
-        ({}, ["--split", "train"], "invalid choice"),
-        ({}, ["--output", "no/where"], "cannot be written"),
+        ({}, ["--split", "train"], "unknown --split 'train'. Known: test, val"),
+        ({}, ["--output", "x/config.json/a"], "config.json is no folder"),
     ],
 )
 def test_what_does_not_fit_is_one_line(options, args, hint, tmp_path, refused, monkeypatch):

@@ -23,10 +23,9 @@ from jaxnets.task import build
 from jaxnets.train_step import Totals
 
 def train(kind, devices, batch_size):
-    config, _ = configs.parse(
-        ["--config", sys.argv[1], "--config.dtype=float64", f"--config.parallel={kind}",
+    config = configs.read(sys.argv[1], ["--config.dtype=float64", f"--config.parallel={kind}",
          f"--config.devices={devices}", f"--config.batch_size={batch_size}",
-         "--config.model.drop=.2"], usage="")
+         "--config.model.drop=.2"])
     run = build(config)
     # 24 images in three batches of an epoch, the last one smaller, so that ten steps are cheap.
     few = 2 * batch_size + 3
@@ -73,10 +72,8 @@ from jaxnets.task import build
 from jaxnets.train_step import Totals
 
 def train(kind, devices, workdir, steps):
-    config, _ = configs.parse(
-        ["--config", sys.argv[1], "--config.dtype=float64", f"--config.parallel={kind}",
-         f"--config.devices={devices}", "--config.batch_size=16", "--config.model.drop=.2"],
-        usage="")
+    config = configs.read(sys.argv[1], ["--config.dtype=float64", f"--config.parallel={kind}",
+         f"--config.devices={devices}", "--config.batch_size=16", "--config.model.drop=.2"])
     run = build(config)
     data = run.data._replace(train_images=run.data.train_images[:32],
                              train_labels=run.data.train_labels[:32])

@@ -126,6 +126,18 @@ def test_an_ensemble_is_the_mean_of_its_members(run, npy, tmp_path, predict):
     assert [row[1] for row in rows] == [str(i) for i in (p + q).argmax(1)]
 
 
+def test_a_workdir_given_again_is_one_more_member(run, npy, tmp_path, predict, command):
+    other = Run(tmp_path / "other", 1)
+    together = predict([run.workdir, other.workdir], npy, "--proba")
+    apart = ("--workdir", run.workdir, "--workdir", other.workdir, "--input", npy, "--proba")
+    printed = command("jaxnets.predict", *apart, "--output", "-")
+    assert printed.code == 0
+    # On standard output there is nothing but the CSV.
+    assert list(csv.reader(printed.out.splitlines())) == [predict.header, *together]
+    assert printed.err.count("step 1") == 2
+    assert not Path("-").exists()
+
+
 def test_slow_weights_are_taken_where_the_run_says_so(tmp_path):
     slow = Run(tmp_path / "slow", eval_weights="slow")
     logits = load_member(slow.workdir).logits(IMAGES)
@@ -311,7 +323,7 @@ def test_a_file_that_cannot_be_finished_is_not_begun(run, npy, tmp_path, refused
     ("args", "hint"),
     [
         (["--output", "nowhere/x.csv"], "no folder nowhere"),
-        (["--output", "."], "no file"),
+        (["--output", "."], "is a folder; name a file"),
         (["--output", "images.npy", "--force"], "is the input"),
         (["--input", "nothing.npy"], "no such file"),
         (["--workdir", "nothing"], "no config.json there"),
@@ -319,10 +331,10 @@ def test_a_file_that_cannot_be_finished_is_not_begun(run, npy, tmp_path, refused
         (["--checkpoint", "worst"], "best, last or a step"),
         (["--batch-size", "0"], "at least 1"),
         (["--topk", "11"], "at most 10"),
-        (["--topk", "-1"], "at least 1"),
+        (["--topk", "-1"], "at least 0"),
         (["--label-column", "ID"], "another column"),
         (["--topk", "1", "--label-column", "top1"], "another column"),
-        (["--tta", "rotate"], "invalid choice"),
+        (["--tta", "rotate"], "unknown --tta 'rotate'. Known: flip, none"),
         (["--prob"], "did you mean --proba"),
     ],
 )
@@ -335,7 +347,7 @@ def test_a_wrong_argument_is_one_line(args, hint, run, npy, tmp_path, refused, m
 
 
 def test_a_mistyped_flag_is_named_before_a_missing_one(refused):
-    assert "--workdr=x; did you mean --workdir?" in refused("jaxnets.predict", "--workdr=x")
+    assert "--workdr; did you mean --workdir?" in refused("jaxnets.predict", "--workdr=x")
 
 
 class Evil:

@@ -17,8 +17,8 @@ def run(tmp_path):
 
     def make(name, seed, accuracies, val=(), **overrides):
         args = [f"--config.{key}={value}" for key, value in overrides.items()]
-        config, _ = configs.parse(
-            ["--config", CONFIG, f"--config.seed={seed}", "--config.num_epochs=2", *args], usage=""
+        config = configs.read(
+            str(CONFIG), [f"--config.seed={seed}", "--config.num_epochs=2", *args]
         )
         workdir = tmp_path / name
         workdir.mkdir()

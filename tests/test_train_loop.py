@@ -30,7 +30,7 @@ def restored(workdir: Path, which: str = "last"):
 
 
 def build_tiny(*overrides: str):
-    config, _ = configs.parse(["--config", CONFIG, *overrides], usage="")
+    config = configs.read(CONFIG, overrides)
     return config, build(config)
 
 

@@ -20,21 +20,14 @@ from jaxnets.data import load
 from jaxnets.errors import UserError
 from jaxnets.workdir import CONFIG, check_workdir, claim
 
-FLAGS = (
-    configs.WORKDIR._replace(
-        help="where everything goes (default: runs/ and the recipe's name and _torch)"
-    ),
-    configs.Flag("init", "FILE", "initial weights, .pt or .safetensors (default: drawn by torch)"),
-)
-
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    parsed = configs.parse(argv, usage=__doc__, flags=FLAGS)
-    if parsed is None:
+    args = _parser().parse_args(argv)
+    config = cli.recipe(args)
+    if config is None:
         return 0
-    config, flags = parsed
-    workdir = Path(flags["workdir"] or f"runs/{config.name}_torch")
+    workdir = args.workdir or Path(f"runs/{config.name}_torch")
     stored = check_workdir(workdir, config, "torch_ref.train")
     try:
         import torch
@@ -45,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     from torch_ref.run import build, read_weights
 
     data = load(config)
-    weights = read_weights(Path(flags["init"])) if flags["init"] else None
+    weights = read_weights(args.init) if args.init else None
     task = build(config, data, weights)
     lock = claim(workdir)
     try:
@@ -54,9 +47,28 @@ def main(argv: Sequence[str]) -> int:
         if not stored:
             write_text(workdir / CONFIG, configs.to_json(config) + "\n")
         print(console.opening(config, parameters, data, device, workdir))
-        return train(config, task, data, workdir)
+        with cli.naming_batch(*cli.batches(config)):
+            return train(config, task, data, workdir)
     finally:
         lock.close()
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("torch_ref.train", __doc__)
+    parser.add_recipe()
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        metavar="DIR",
+        help="where everything goes (default: runs/ and the recipe's name and _torch)",
+    )
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="initial weights, .pt or .safetensors (default: drawn by torch)",
+    )
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """python -m jaxnets.models: all models, or one: its layers, parameters, multiply-accumulates."""
 
 import argparse
-import json
 import re
+import sys
 from collections.abc import Sequence
 
 from rich.markup import escape
@@ -36,47 +36,42 @@ def main(argv: Sequence[str]) -> int:
     """Prints the list of models, or the audit of one; 1 when it is over its budget."""
     args = _parser().parse_args(argv)
     if args.model is None:
-        if args.option or args.num_classes is not None:
-            raise UserError("--option and --num-classes are about one model: name it first")
+        if args.option or args.num_classes is not None or args.budget is not None:
+            raise UserError("--option, --num-classes and --budget are about one model: name it")
         _list(args.json)
         return 0
     options = parse_options(args.model, args.option)
     result = audit(args.model, args.num_classes, **options)
-    within = result.parameters <= args.budget
+    budget = BUDGET if args.budget is None else args.budget
     if args.json:
-        print(json.dumps(_as_dict(args, options, result, within), indent=2))
+        cli.print_json(args.json, _as_dict(args, options, result, budget))
     else:
-        _show(args, result, within)
-    return 0 if within else 1
+        _show(result, budget)
+    return 0 if result.parameters <= budget else 1
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser(prog="jaxnets.models", description=__doc__, epilog=EPILOG)
+    parser = cli.Parser("jaxnets.models", __doc__, epilog=EPILOG, needs_arguments=False)
     parser.add_argument(
         "model", nargs="?", help=f"one of {', '.join(list_models())}; all if left out"
     )
-    parser.add_argument("--num-classes", type=int, metavar="N", help="logits (default: documented)")
+    parser.add_argument(
+        "--num-classes", type=cli.whole(1), metavar="N", help="logits (default: documented)"
+    )
     parser.add_argument(
         "--option", action="append", default=[], metavar="K=V", help="an option of the model"
     )
     parser.add_argument(
         "--budget",
-        type=_count,
-        default=BUDGET,
+        type=cli.whole(0, sys.maxsize),
         metavar="N",
         help="unique trainable parameters allowed, else exit code 1 (default: 5,000,000)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    cli.add_json(parser, "and nothing else")
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _list(as_json: bool) -> None:
+def _list(as_json: str | None) -> None:
     rows = []
     for name in list_models():
         result = audit(name)
@@ -93,7 +88,7 @@ def _list(as_json: bool) -> None:
             }
         )
     if as_json:
-        print(json.dumps(rows, indent=2))
+        cli.print_json(as_json, rows)
         return
     table = table_of(
         "name", "parameters>", "trainable>", "MACs>", "entries>", "source", fold="source"
@@ -106,7 +101,7 @@ def _list(as_json: bool) -> None:
     print("The layers of one: python -m jaxnets.models NAME")
 
 
-def _show(args: argparse.Namespace, result: Audit, within: bool) -> None:
+def _show(result: Audit, budget: int) -> None:
     table = table_of("layer", "type", "weight", "output", "params>", "MACs>", fold="layer")
     for layer in result.layers:
         table.add_row(
@@ -125,12 +120,12 @@ def _show(args: argparse.Namespace, result: Audit, within: bool) -> None:
     print(f"MACs         {result.macs:,} ({_millions(result.macs)}) for one 32x32x3 image")
     print(f"state_dict   {result.entries} entries")
     print(f"size         {result.size_mb:.2f} MB in float32 (1 MB = 10^6 bytes)")
-    left = args.budget - result.parameters
-    verdict = f"{left:,} left" if within else f"EXCEEDED by {-left:,}"
-    print(f"budget       {args.budget:,} parameters, {verdict}")
+    left = budget - result.parameters
+    verdict = f"{left:,} left" if left >= 0 else f"EXCEEDED by {-left:,}"
+    print(f"budget       {budget:,} parameters, {verdict}")
 
 
-def _as_dict(args: argparse.Namespace, options: dict, result: Audit, within: bool) -> dict:
+def _as_dict(args: argparse.Namespace, options: dict, result: Audit, budget: int) -> dict:
     return {
         "name": args.model,
         "num_classes": args.num_classes or result.layers[-1].weight[-1],
@@ -140,8 +135,8 @@ def _as_dict(args: argparse.Namespace, options: dict, result: Audit, within: boo
         "macs": result.macs,
         "entries": result.entries,
         "size_mb": round(result.size_mb, 6),
-        "budget": args.budget,
-        "within_budget": within,
+        "budget": budget,
+        "within_budget": result.parameters <= budget,
         "layers": [layer._asdict() for layer in result.layers],
     }
 

@@ -10,51 +10,75 @@ relative distance of parameters and of BatchNorm statistics) and parity.png.
 
     python -m jaxnets.parity --model se_resnet --jax runs/se_resnet --torch se_resnet.pth
 
-compares what every layer of two checkpoints returns instead: --model NAME --help says more.
+compares what every layer of two checkpoints returns instead, on the same images, in float64, where
+a mistake stands out from rounding, and in float32 beside it.  Given one checkpoint only, its
+weights go to both sides.  The answer is yes where the parameters are equal and all layers within
+1e-10 (float64) and 1e-4 (float32).  Writes layers.json and layers.png.
 
 Exit codes: 0 within the bound, or no bound; 1 beyond it; 2 a mistake in the command.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets import config as configs
+from jaxnets.aside import check_folder
 from jaxnets.errors import UserError
+from jaxnets.parity import layers_command
 
 # Of float64, by optimizer.  A bias in front of a BatchNorm has no gradient but rounding, and Adam
 # divides that by almost nothing: what it does to such a bias is noise, though without effect.
 TOLERANCES = {"sgd": 1e-8, "adam": 1e-6, "adamw": 1e-6}
-FLAGS = (
-    configs.Flag("steps", "N", "optimizer steps to compare (default: 50)", int, 50),
-    configs.Flag(
-        "out", "DIR", "where the report goes (default: runs/, the recipe's name, _parity)"
-    ),
-    configs.Flag(
-        "tolerance", "X", "the bound (default: 1e-8 in float64, 1e-6 with Adam; else none)", float
-    ),
-)
+_TRAININGS, _LAYERS = {"steps": 50, "tolerance": None}, layers_command.DEFAULTS
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the comparison that the flags ask for; returns its exit code."""
-    given = {arg.lstrip("-").partition("=")[0] for arg in argv if arg.startswith("-")}
-    mode = next((mode for flag, mode in _MODES.items() if flag in given), trainings)
-    return mode(argv)
+    args = _parser().parse_args(argv)
+    ours, theirs = ("--config", _LAYERS) if args.model is None else ("--model", _TRAININGS)
+    if args.model is not None and (args.config or args.overrides or args.print_config):
+        raise UserError("--model and --config: compare layers, or trainings")
+    for name, default in theirs.items():
+        if getattr(args, name) != default:
+            raise UserError(f"--{name.replace('_', '-')}: not with {ours}")
+    return trainings(args) if args.model is None else layers_command.run(args)
 
 
-def trainings(argv: Sequence[str]) -> int:
+def _parser() -> cli.Parser:
+    parser = cli.Parser("jaxnets.parity", __doc__, aliases={"--out": "--output"})
+    parser.add_recipe()
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where the report goes (default: runs/, the recipe's name, _parity; or the model's, "
+        "_layers)",
+    )
+    add = parser.add_argument_group("two trainings, with --config").add_argument
+    add("--steps", type=cli.whole(1), metavar="N", help="optimizer steps to compare (default: 50)")
+    add(
+        "--tolerance",
+        type=cli.real(0),
+        metavar="X",
+        help="the bound (default: 1e-8 in float64, 1e-6 with Adam; else none)",
+    )
+    layers_command.add_flags(parser)
+    parser.set_defaults(**_TRAININGS, **_LAYERS)
+    return parser
+
+
+def trainings(args: argparse.Namespace) -> int:
     """Compares two trainings of a recipe."""
-    parsed = configs.parse(argv, usage=__doc__, flags=FLAGS)
-    if parsed is None:
+    config = cli.recipe(args)
+    if config is None:
         return 0
-    config, flags = parsed
-    if flags["steps"] < 1:
-        raise UserError(f"--steps {flags['steps']}: at least 1")
-    tolerance = flags["tolerance"]
+    folder = args.output or Path(f"runs/{config.name}_parity")
+    tolerance = args.tolerance
     if tolerance is None and config.dtype == "float64":
         tolerance = TOLERANCES.get(config.optim.name)
+    check_folder(folder, f"--output {folder}")
     try:
         import torch  # noqa: F401
     except ImportError as e:
@@ -69,31 +93,22 @@ def trainings(argv: Sequence[str]) -> int:
     from jaxnets.parity.run import compare
 
     quiet = not sys.stderr.isatty()
-    with tqdm(total=flags["steps"], unit="step", leave=False, disable=quiet) as bar:
+    with (
+        cli.naming_batch(f"--config.batch_size={config.batch_size}"),
+        tqdm(total=args.steps, unit="step", leave=False, disable=quiet) as bar,
+    ):
 
         def seen(row) -> None:
             bar.set_postfix(loss=f"{row.jax.loss:.3f}", apart=f"{row.parameters:.1e}")
             bar.update()
 
-        rows = compare(config, flags["steps"], seen)
+        rows = compare(config, args.steps, seen)
     verdict = report.judge(rows, config.dtype, tolerance)
     print(report.table(rows))
-    folder = Path(flags["out"] or f"runs/{config.name}_parity")
+    print(verdict.text)
     for path in report.write(folder, config, rows, tolerance, verdict):
         print(f"wrote {path}")
-    print(verdict.text)
     return 0 if verdict.ok else 1
-
-
-def layers(argv: Sequence[str]) -> int:
-    """Compares two checkpoints layer by layer."""
-    from jaxnets.parity import layers_command
-
-    return layers_command.main(argv)
-
-
-# What is compared, by the flag that names it.
-_MODES = {"config": trainings, "model": layers}
 
 
 if __name__ == "__main__":

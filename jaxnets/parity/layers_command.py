@@ -1,23 +1,16 @@
 """Compares a model in JAX and in PyTorch layer by layer, and names the first that departs.
 
-    python -m jaxnets.parity --model se_resnet --jax runs/se_resnet --torch se_resnet.pth
-    python -m jaxnets.parity --model se_resnet --option num_channels=16 --torch narrow.safetensors
-
-Given one checkpoint only, its weights go to both sides.  Every layer's result is compared on the
-same images, in float64, where a mistake stands out from rounding, and in float32 beside it.
-Writes layers.json and layers.png.
-
-Exit codes: 0 equal parameters, all layers within 1e-10 (float64) and 1e-4 (float32); 1 not so;
-2 a mistake in the command.
+The part of `python -m jaxnets.parity` with --model.
 """
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxnets import cli
+from jaxnets.aside import check_folder
 from jaxnets.errors import UserError
 from jaxnets.regular import open_file
 
@@ -28,15 +21,28 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
-def main(argv: Sequence[str]) -> int:
+# Of the flags below, which make no sense elsewhere.
+DEFAULTS = {
+    "model": None,
+    "option": [],
+    "num_classes": None,
+    "jax": None,
+    "torch": None,
+    "checkpoint": "best",
+    "train": False,
+    "images": None,
+    "torch_images": None,
+    "batch_size": 4,
+    "seed": 0,
+}
+
+
+def run(args: argparse.Namespace) -> int:
     """Runs the comparison that the flags ask for; returns its exit code."""
-    args = _parser().parse_args(argv)
     if args.jax is None and args.torch is None:
         raise UserError("nothing to compare: give --jax CHECKPOINT, --torch FILE, or both")
-    if args.batch_size < 1 + args.train:
-        raise UserError(f"--batch-size {args.batch_size}: at least {1 + args.train}")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: at least 0")
+    if args.train and args.batch_size < 2:
+        raise UserError(f"--batch-size {args.batch_size}: at least 2 with --train")
     if args.torch and (args.torch.suffix not in SUFFIXES or args.torch.is_dir()):
         raise UserError(f"--torch {args.torch}: not one of {', '.join(SUFFIXES)}")
     if args.torch_images and not args.images:
@@ -45,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
         import torch  # noqa: F401
     except ImportError as e:
         raise UserError("jaxnets.parity needs torch: pip install torch") from e
+    folder = args.output or Path(f"runs/{args.model}_layers")
+    check_folder(folder, f"--output {folder}")
 
     from jaxnets import runtime
 
@@ -63,33 +71,31 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"--images {images.shape}, --torch-images {torch_images.shape}: not as many"
         )
-    found = layers.compare(
-        model, theirs if ours is None else ours, theirs, images, torch_images, train=args.train
-    )
+    with cli.naming_batch(f"--batch-size {len(images)}" if args.images is None else "--images"):
+        found = layers.compare(
+            model, theirs if ours is None else ours, theirs, images, torch_images, train=args.train
+        )
     layers_report.show(found)
-    folder = Path(args.out or f"runs/{args.model}_layers")
+    print(layers_report.verdict(found))
     for path in layers_report.write(folder, model, found, args.train):
         print(f"wrote {path}")
-    print(layers_report.verdict(found))
     return 0 if found.ok else 1
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser(prog="jaxnets.parity", description=__doc__)
-    add = parser.add_argument
-    add("--model", required=True, metavar="NAME", help="whose layers they are")
-    add("--option", action="append", default=[], metavar="K=V", help="an option of the model")
-    add("--num-classes", type=int, metavar="N", help="logits (default: documented)")
+def add_flags(parser: cli.Parser) -> None:
+    """Adds the flags of this comparison; DEFAULTS says what they are if left out."""
+    add = parser.add_argument_group("layers of two checkpoints, with --model").add_argument
+    add("--model", metavar="NAME", help="whose layers they are")
+    add("--option", action="append", metavar="K=V", help="an option of the model")
+    add("--num-classes", type=cli.whole(1), metavar="N", help="logits (default: documented)")
     add("--jax", type=Path, metavar="A", help="JAX's weights: a run's folder or a weight file")
     add("--torch", type=Path, metavar="B", help=f"PyTorch's weights: {', '.join(SUFFIXES)}")
-    add("--checkpoint", default="best", metavar="best|last|STEP", help="of a run; default: best")
+    add("--checkpoint", metavar="best|last|STEP", help="of a run; default: best")
     add("--train", action="store_true", help="in training mode: batch statistics, the same masks")
     add("--images", type=Path, metavar="NPY", help="(N, H, W, 3) normalised (default: noise)")
     add("--torch-images", type=Path, metavar="NPY", help="PyTorch's, if prepared by themselves")
-    add("--batch-size", type=int, default=4, metavar="N", help="images of noise (default: 4)")
-    add("--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)")
-    add("--out", metavar="DIR", help="where the report goes (default: runs/NAME_layers)")
-    return parser
+    add("--batch-size", type=cli.whole(1), metavar="N", help="images of noise (default: 4)")
+    add("--seed", type=cli.whole(0), metavar="N", help="of the noise (default: 0)")
 
 
 def _jax_weights(model: "Model", path: Path, checkpoint: str) -> "StateDict":

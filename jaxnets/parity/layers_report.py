@@ -97,7 +97,7 @@ def write(folder: Path, model: Model, found: Comparison, train: bool) -> list[Pa
         folder.mkdir(parents=True, exist_ok=True)
         write_text(paths[0], json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as e:
-        raise UserError(f"--out {folder}: cannot be written ({e.strerror})") from e
+        raise UserError(f"--output {folder}: cannot be written ({e.strerror})") from e
     mode = "training" if train else "evaluation"
     plot(found, paths[1], f"{model.name}, {mode}: JAX against PyTorch")
     return paths

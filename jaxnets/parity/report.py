@@ -86,7 +86,7 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         write_text(paths[0], json.dumps(content, indent=1) + "\n")
     except OSError as e:
-        raise UserError(f"--out {folder}: cannot be written ({e.strerror})") from e
+        raise UserError(f"--output {folder}: cannot be written ({e.strerror})") from e
     plot(rows, paths[1], f"{config.name}, {config.dtype}", tolerance)
     return paths
 

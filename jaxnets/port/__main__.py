@@ -33,6 +33,7 @@ Where names or shapes do not fit, the error is followed by all of them: - missin
 name), ~ of another shape, + unexpected.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,11 +48,10 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    overrides = [arg for arg in argv if arg.startswith("--config.")]
-    args = _parser().parse_args([arg for arg in argv if arg not in overrides])
+    args = _parser().parse_args(argv)
     if args.model is None and (args.option or args.num_classes is not None):
         raise UserError("--option and --num-classes are about one model: name it with --model")
-    if not args.with_optimizer and (args.config or overrides or args.step is not None):
+    if not args.with_optimizer and (args.config or args.overrides or args.step is not None):
         raise UserError("--config and --step are about a run: add --with-optimizer")
     if args.with_optimizer and (args.model or args.dtype):
         raise UserError("--model and --dtype: a run keeps those of its configuration")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxnets import runtime
 
     runtime.setup()
-    return _run(args, overrides) if args.with_optimizer else _weights(args)
+    return _run(args) if args.with_optimizer else _weights(args)
 
 
 def _weights(args: Any) -> int:
@@ -91,16 +91,17 @@ def _weights(args: Any) -> int:
     return 0
 
 
-def _run(args: Any, overrides: Sequence[str]) -> int:
-    from jaxnets import config as configs
+def _run(args: Any) -> int:
     from jaxnets.port.convert_run import port_run
     from jaxnets.port.files import is_folder
 
     config = None
     if args.config:
-        config, _ = configs.parse(["--config", args.config, *overrides], usage="")
-    elif overrides:
-        raise UserError(f"{overrides[0]}: overrides a recipe: name it with --config")
+        config = cli.recipe(args)
+        if config is None:
+            return 0
+    elif args.overrides:
+        raise UserError(f"{args.overrides[0]}: overrides a recipe: name it with --config")
     done = port_run(
         args.src,
         args.dst,
@@ -123,7 +124,8 @@ def _run(args: Any, overrides: Sequence[str]) -> int:
     if not is_folder(args.dst):
         trainer, workdir = "torch_ref.train", args.dst.parent
     if is_folder(args.dst) or args.dst.name == "last.pt":
-        print(f"next: python -m {trainer} --workdir {workdir}, with the --config of the run")
+        command = shlex.join(["python", "-m", trainer, "--workdir", str(workdir)])
+        print(f"next: {command}, with the --config of the run")
     return 0
 
 
@@ -140,7 +142,7 @@ def _say_verified(apart: "Differences") -> None:
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser(prog="jaxnets.port", description=__doc__)
+    parser = cli.Parser("jaxnets.port", __doc__)
     parser.add_argument("src", type=Path, metavar="SRC", help="what to read")
     parser.add_argument("dst", type=Path, metavar="DST", help="what to write")
     parser.add_argument("--model", metavar="NAME", help="whose weights they are (default: guessed)")
@@ -148,7 +150,7 @@ def _parser() -> cli.Parser:
         "--option", action="append", default=[], metavar="K=V", help="an option of the model"
     )
     parser.add_argument(
-        "--num-classes", type=int, metavar="N", help="logits (default: as many as in SRC)"
+        "--num-classes", type=cli.whole(1), metavar="N", help="logits (default: as many as in SRC)"
     )
     parser.add_argument(
         "--checkpoint",
@@ -161,11 +163,12 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--with-optimizer", action="store_true", help="move a whole run, to go on with there"
     )
+    parser.add_recipe()  # of a run that a .pt of others holds
     parser.add_argument(
-        "--config", metavar="FILE[:PRESET]", help="the recipe of a run that a .pt of others holds"
-    )
-    parser.add_argument(
-        "--step", type=int, metavar="N", help="optimizer steps done, where others' .pt is silent"
+        "--step",
+        type=cli.whole(0),
+        metavar="N",
+        help="optimizer steps done, where others' .pt is silent",
     )
     parser.add_argument("--force", action="store_true", help="replace DST")
     return parser

@@ -9,29 +9,24 @@ earlier report are replaced.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets.errors import UserError, renamed
+from jaxnets.aside import check_folder
+from jaxnets.errors import renamed
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    parser = cli.Parser(prog="jaxnets.report", description=__doc__)
-    parser.add_argument(
-        "--workdir",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        help="one or more runs of jaxnets.train",
-    )
+    parser = cli.Parser("jaxnets.report", __doc__)
+    cli.add_workdirs(parser)
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|last|STEP", help="default: best"
     )
-    parser.add_argument("--output", type=Path, help="default: report/ in the first workdir")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: report/ in the first workdir"
+    )
     parser.add_argument("--data-dir", help="where the data lies, if not where training found it")
     args = parser.parse_args(argv)
     output = args.output or args.workdir[0] / "report"
@@ -39,8 +34,11 @@ def main(argv: Sequence[str]) -> int:
     from jaxnets.report.run import check_runs, read_runs
 
     check_runs(args.workdir, args.checkpoint)
-    check_writable(output)  # before the minutes that an evaluation may take
-    with renamed({"config.data.dir": "--data-dir"}):
+    check_folder(output, f"--output {output}")  # before the minutes that an evaluation may take
+    with (
+        renamed({"config.data.dir": "--data-dir"}),
+        cli.naming_batch("config.eval_batch_size of the run"),
+    ):
         runs = read_runs(args.workdir, args.checkpoint, args.data_dir)
     for run in runs:
         print(
@@ -51,18 +49,6 @@ def main(argv: Sequence[str]) -> int:
     written = write_report(output, runs)
     print(f"wrote {written[-1]} and {len(written) - 1} figures and tables beside it")
     return 0
-
-
-def check_writable(folder: Path) -> None:
-    """Raises a UserError if the folder is not there to be written and cannot be made."""
-    try:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if nearest.is_dir() and os.access(nearest, os.W_OK):
-            return
-        reason = f"{nearest} is no folder" if not nearest.is_dir() else "permission denied"
-    except OSError as e:
-        reason = e.strerror
-    raise UserError(f"{folder}: cannot be written ({reason}); choose --output")
 
 
 def write_report(output: Path, runs: Sequence) -> list[Path]:
