@@ -116,6 +116,78 @@ def test_recipes_are_the_documents(recipe, preset, expected):
     assert {key: flat[key] for key in expected} == expected
 
 
+DEFAULTS = {
+    "augment.auto_augment.policy": "cifar10",
+    "augment.crop.padding": 4,
+    "augment.erasing.p": 0.5,
+    "augment.erasing.ratio": [0.3, 3.3],
+    "augment.erasing.scale": [0.02, 0.33],
+    "augment.flip.p": 0.5,
+    "augment.jitter.brightness": 0.1,
+    "augment.jitter.contrast": 0.1,
+    "augment.jitter.hue": 0.1,
+    "augment.jitter.saturation": 0.1,
+    "augment.ops": ["crop", "flip"],
+    "augment.random_resized_crop.ratio": [0.9, 1.1],
+    "augment.random_resized_crop.scale": [0.95, 1.0],
+    "augment.rotation.degrees": 10.0,
+    "batch_size": 128,
+    "data.image_size": 32,
+    "data.mean": [0.4914, 0.4822, 0.4465],
+    "data.name": "cifar10",
+    "data.skip_bad": False,
+    "data.std": [0.2023, 0.1994, 0.2010],
+    "data.test_fraction": 0.0,
+    "data.val_fraction": 0.0,
+    "dtype": "float32",
+    "eval_batch_size": 500,
+    "eval_weights": "fast",
+    "loss.label_smoothing": 0.0,
+    "model.num_classes": None,
+    "name": "run",
+    "num_epochs": 200,
+    "optim.beta1": 0.9,
+    "optim.beta2": 0.999,
+    "optim.clip": "none",
+    "optim.clip_at": 0.1,
+    "optim.eps": 1e-8,
+    "optim.lookahead.alpha": 0.5,
+    "optim.lookahead.enabled": False,
+    "optim.lookahead.first_sync": None,
+    "optim.lookahead.k": 5,
+    "optim.lr": 0.1,
+    "optim.momentum": 0.9,
+    "optim.name": "sgd",
+    "optim.nesterov": False,
+    "optim.weight_decay": 5e-4,
+    "schedule.T_0": 10,
+    "schedule.T_max": None,
+    "schedule.T_mult": 2,
+    "schedule.base_momentum": 0.85,
+    "schedule.cycle_momentum": True,
+    "schedule.div_factor": 25.0,
+    "schedule.end_lr": 0.0,
+    "schedule.final_div_factor": 1e4,
+    "schedule.gamma": 0.1,
+    "schedule.max_lr": 0.1,
+    "schedule.max_momentum": 0.95,
+    "schedule.milestones": [60, 120, 160],
+    "schedule.name": "constant",
+    "schedule.pct_start": 0.3,
+    "schedule.per": "epoch",
+    "schedule.restart_every_epoch": False,
+    "schedule.total_epochs": None,
+    "schedule.warmup_epochs": 0.0,
+    "schedule.warmup_factor": 0.01,
+    "seed": 0,
+}
+
+
+def test_every_default_that_decides_a_runs_numbers():
+    """Recipes leave keys at their defaults: a default that moves changes them unseen."""
+    assert configs.decisive_keys(configs.default_config()) == DEFAULTS
+
+
 def test_overrides_reach_the_network():
     config = load("se_resnet", "documented", "--config.model.num_channels=16")
     assert config.num_epochs == 200

@@ -94,7 +94,7 @@ def _list(as_json: str | None) -> None:
         "name", "parameters>", "trainable>", "MACs>", "entries>", "source", fold="source"
     )
     for row in rows:
-        numbers = f"{row['parameters']:,}", f"{row['trainable']:,}", _millions(row["macs"])
+        numbers = f"{row['parameters']:,}", f"{row['trainable']:,}", millions(row["macs"])
         table.add_row(row["name"], *numbers, str(row["entries"]), escape(row["source"]))
     show(table)
     print("MACs of one 32x32x3 image; entries: tensors in the state_dict.")
@@ -117,7 +117,7 @@ def _show(result: Audit, budget: int) -> None:
     note = f", {shared} of them (=) on the kernel of another, counted there" if shared else ""
     print(f"layers       {len(result.layers)} with parameters{note}")
     print(f"parameters   {result.parameters:,} unique, all trainable")
-    print(f"MACs         {result.macs:,} ({_millions(result.macs)}) for one 32x32x3 image")
+    print(f"MACs         {result.macs:,} ({millions(result.macs)}) for one 32x32x3 image")
     print(f"state_dict   {result.entries} entries")
     print(f"size         {result.size_mb:.2f} MB in float32 (1 MB = 10^6 bytes)")
     left = budget - result.parameters
@@ -141,8 +141,9 @@ def _as_dict(args: argparse.Namespace, options: dict, result: Audit, budget: int
     }
 
 
-def _millions(macs: int) -> str:
-    return f"{macs / 1e6:,.1f} M"
+def millions(macs: int) -> str:
+    """Multiply-accumulates as people read them, such as "1,298.65 M"."""
+    return f"{macs / 1e6:,.2f} M"
 
 
 def _shape(shape: Sequence[int]) -> str:
