@@ -259,7 +259,7 @@ def test_the_twin_trains_without_jax(tmp_path):
 @pytest.mark.parametrize(
     ("module", "arg", "message"),
     [
-        (torch_ref.train, "--workdi=x", "Did you mean: workdir"),
+        (torch_ref.train, "--workdi=x", "did you mean --workdir?"),
         (torch_ref.train, "--config.optim.lrr=1", "did you mean --config.optim.lr?"),
         (torch_ref.train, "--config.schedule.name=cosin", "unknown schedule 'cosin'"),
         (torch_ref.train, "--config.model.num_channels=-1", "config.model: "),

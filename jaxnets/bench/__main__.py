@@ -25,6 +25,7 @@ from jaxnets.aside import check_file, write_text
 from jaxnets.bench.case import Case, Effort, cases, dtypes, numbers
 from jaxnets.bench.rows import measured
 from jaxnets.errors import UserError
+from jaxnets.regular import parse_json
 
 _DAY = 86400.0
 
@@ -86,9 +87,9 @@ def parse(args: argparse.Namespace) -> list[Case]:
 def _holds_nothing(path: Path) -> bool:
     """Whether a file is one of this command's in which no row was measured."""
     try:
-        rows = json.loads(path.read_text())["rows"]
+        rows = parse_json(path.read_text())["rows"]
         return bool(rows) and all(set(row) >= {"config", "error"} for row in rows)
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         return False
 
 
