@@ -13,10 +13,14 @@ setup: $(VENV)/.installed
 # torch goes first, from its pin alone: an unbounded one would take several GB of GPU packages.
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; make PYTHON=/path" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tfds]'
-	touch $@
+	@echo "setup 1/3: a virtual environment in $(VENV), with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "setup 2/3: torch, of the version in constraints.txt; to download it takes minutes"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@echo "setup 3/3: jax and all else, of the versions in constraints.txt; minutes again"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tfds]'
+	@touch $@
+	@echo "setup done; it is repeated when constraints.txt or pyproject.toml change"
 
 demo: setup
 	$(PY) -m jaxnets.train --config configs/quickstart.py --workdir runs/quickstart

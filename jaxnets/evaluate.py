@@ -55,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxnets.ensemble import load_members
     from jaxnets.report.classification import format_report
+    from jaxnets.tables import terminal_width
 
     members = load_members(args.workdir, args.checkpoint)
     for note in (note for member in members for note in member.notes):
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     ):
         metrics = {"checkpoint": args.checkpoint} | measure(members, configs[0], args.split)
     print(_heading(metrics))
-    print(format_report(metrics))
+    print(format_report(metrics, terminal_width()))
     if folder is None:
         print("nothing written; --output DIR keeps the report of an ensemble")
         return 0

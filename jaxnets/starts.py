@@ -5,6 +5,7 @@ import os
 import platform
 import shlex
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def describe(module: str, argv: Sequence[str], **more: Any) -> dict[str, Any]:
     kind = f"CPU, {processor()}, {cores()} cores" if on_cpu else devices[0].device_kind
     return {
         "command": shlex.join(["python", "-m", module, *argv]),
+        "date": datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
         "hardware": f"{len(devices)} x {kind}" if len(devices) > 1 else kind,
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in _PACKAGES},

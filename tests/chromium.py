@@ -33,6 +33,8 @@ _LOOK = """({
   inner: window.innerWidth,
   anchors: [...document.querySelectorAll('nav a')].map(a => !!document.querySelector(a.hash)),
   headings: [...document.querySelectorAll('h1, h2, h3, h4')].map(h => h.textContent),
+  scrolls: [...document.querySelectorAll('.scroll, figure')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText || e.ariaLabel),
   background: getComputedStyle(document.body).backgroundColor,
 })"""
 

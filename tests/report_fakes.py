@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnets.config import decisive_keys, default_config
 from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.classification import classification_report
 from jaxnets.report.run import RunData, cross_entropy
@@ -79,4 +80,8 @@ def fake(name: str = "fake", *, names=NASTY, right: bool = False, selected_on: s
         samples=Samples(
             np.arange(2), labels[:2], images[:2], np.repeat(images[:2, None], 6, 1), ("flip",)
         ),
+        config=decisive_keys(default_config()) | {"seed": int(right)},
+        start={
+            "command": f"python -m jaxnets.train --config configs/resnet18.py --workdir '{name}'"
+        },
     )

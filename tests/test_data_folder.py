@@ -303,8 +303,8 @@ def test_mistakes_with_a_share(classes, mine, tmp_path, refused):
 def test_errors_name_the_flag_of_the_command(mine, refused, command, tmp_path):
     (mine / "test").rename(mine / "val")
     assert "by --dir\n" in refused("jaxnets.data.__main__", "--dir", mine)
-    err = refused("jaxnets.data.__main__", "--dir", mine, "--image-size", 0)
-    assert "--image-size=0: 1 to 1024" in err
+    err = refused("jaxnets.data.__main__", "--dir", mine, "--image-size", 2000)
+    assert "--image-size=2000: 1 to 1024" in err
     fake_run(tmp_path / "run", data__name="folder")
     for module in ("jaxnets.evaluate", "jaxnets.report.__main__"):
         (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "epoch": 1}\n')

@@ -177,6 +177,15 @@ def test_the_other_commands():
     assert "-m pytest" in shown
 
 
+def test_setting_up_says_what_it_does(tmp_path):
+    setup = subprocess.run(
+        ["make", "-n", f"VENV={tmp_path}", "PYTHON=python3", "setup"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    steps = [line for line in setup.splitlines() if not line.startswith(("test -n", "touch"))]
+    assert [line.startswith("echo ") for line in steps] == [True, False] * 3 + [True]
+
+
 def test_the_demo_reaches_what_it_promises(tmp_path, command):
     """What `make demo` runs, as it stands."""
     workdir = tmp_path / "quickstart"

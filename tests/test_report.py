@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxnets.config import decisive_keys, default_config
 from jaxnets.errors import UserError
 from jaxnets.report import (
     classification_report,
@@ -16,7 +17,8 @@ from jaxnets.report import (
     plot_curves,
     read_metrics,
 )
-from jaxnets.report.curves import series
+from jaxnets.report.curves import PANELS, curves_figure, legend_lines, series
+from jaxnets.report.training import describe, read_command
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTIONS = np.array([0, 0, 1, 1, 0, 1])
@@ -197,3 +199,40 @@ def test_a_figure_that_cannot_be_written_harms_nothing(tmp_path):
         plot_confusion(MATRIX, ["a", "b", "c"], tmp_path / "folder.png")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.png"]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_figures_beside_one_another_line_up():
+    rows = [
+        {"epoch": e, "train/loss": 1e4 / e, "eval/loss": 2e4 / e, "eval/accuracy": 0.5, "lr": 1e-5}
+        for e in (1, 2, 3)
+    ]
+    runs = {"a": rows, "b": rows}
+    lines = max(legend_lines(runs, [panel]) for panel in PANELS)
+    assert len({legend_lines(runs, [panel]) for panel in PANELS}) > 1
+    places = set()
+    for panel in PANELS:
+        figure = curves_figure(runs, [panel], lines=lines)
+        figure.canvas.draw()
+        places.add((*figure.get_size_inches(), *figure.axes[0].get_position().bounds))
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "recipe", "overrides"),
+    [
+        (
+            "python -m jaxnets.train --config=c.py --config.seed 3 --config.a=b",
+            "c.py",
+            ["seed=3", "a=b"],
+        ),
+        ("python -m jaxnets.train --workdir w --config 'a b.py:x'", "a b.py:x", []),
+        ("", None, []),
+    ],
+)
+def test_recipe_and_overrides_of_a_command(command, recipe, overrides):
+    assert read_command(command) == (recipe, overrides)
+
+
+def test_a_run_that_kept_no_list_says_unknown():
+    facts = describe(decisive_keys(default_config()), {})
+    assert (facts["recipe"], facts["command"], facts["started"]) == ("run", "unknown", "unknown")

@@ -22,10 +22,11 @@ from tests.report_fakes import NASTY, Page, assert_self_contained, fake
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
 PARTS = (
-    "curves", "confusion", "classes", "pairs", "confident_mistakes", "miscalibrated_mistakes",
-    "calibration", "distribution", "augmentation",
+    "curves", "training", "confusion", "classes", "pairs", "confident_mistakes",
+    "miscalibrated_mistakes", "calibration", "distribution", "augmentation",
 )  # fmt: skip
-FIGURES = {"loss", "accuracy", "learning_rate", "confusion_normalised", *PARTS} - {"curves"}
+FIGURES = {"loss", "accuracy", "learning_rate", "confusion_normalised", *PARTS}
+FIGURES -= {"curves", "training"}
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +127,20 @@ def test_the_mistakes_are_mistakes(report, logits):
         assert all(both[example["index"]] for example in pair["examples"])
 
 
-def test_the_page_needs_nothing_else(report):
+def test_the_page_needs_nothing_else(report, trained):
     page = Page(report / "index.html")
     assert_self_contained(page)
     (summary,) = stored(report, "summary")
     assert f"{summary['accuracy']:.2%}" in page.text
     assert f"{summary['ece']:.2%}" in page.text
     assert "chosen on the test set itself" in page.text
+    start = json.loads((trained / "starts.jsonl").read_text())
+    for fact in (
+        "tests/tiny_config.py", "num_epochs=2", "learning rate 0.1, momentum 0.9", start["date"],
+        start["hardware"], f"jax {start['versions']['jax']}", start["command"], "weighted mean",
+    ):  # fmt: skip
+        assert fact in page.text
+    assert stored(report, "training")["start"] == start
     for title in ("Confusion matrix", "Calibration", "Augmentation", "Most confused pairs"):
         assert title in page.text
 
@@ -156,10 +164,20 @@ def test_names_are_text_whatever_they_are(several):
 
 def test_several_runs_are_compared(several):
     page = Page(several / "index.html")
-    for run in (fake("first"), fake("second", right=True)):
-        row = (f"{run.scores['accuracy']:.2%}", f"{run.loss:.4f}", f"{run.calibration['ece']:.2%}")
-        cells = "".join(f"<td>{cell}</td>" for cell in (*row, "1 of 1", "1,234"))
-        assert f'<th scope="row">{run.name}</th>{cells}' in page.source
+    runs = (fake("first"), fake("second", right=True))
+    for name, figures in {
+        "test accuracy": [f"{run.scores['accuracy']:.2%}" for run in runs],
+        "test loss": [f"{run.loss:.4f}" for run in runs],
+        "ECE": [f"{run.calibration['ece']:.2%}" for run in runs],
+        "epoch": ["1 of 1"] * 2,
+        "parameters": ["1,234"] * 2,
+        "seed": ["0", "1"],  # what differs
+    }.items():
+        cells = "".join(f"<td>{figure}</td>" for figure in figures)
+        assert f'<th scope="row">{name}</th>{cells}' in page.source
+    assert page.source.count('<th scope="row">seed</th>') == 1
+    assert '<th scope="row">batch_size</th>' not in page.source  # is the same
+    for run in runs:
         for name in ("confusion.png", "confusion.json"):
             assert (several / run.name / name).is_file()
     assert [run["run"] for run in stored(several, "summary")] == ["first", "second"]
@@ -261,6 +279,7 @@ def test_the_page_in_a_browser(report, several, browser):
         assert [u for u in seen.requests if not u.startswith("data:")] == [url]
         assert min(size for _, size, _ in seen.page["images"]) > 0
         assert seen.page["wide"] == seen.page["inner"] == width
+        assert seen.page["scrolls"] == []
         assert all(seen.page["anchors"])
         assert {"Confusion matrix", "Calibration"} <= set(seen.page["headings"])
         image = np.asarray(Image.open(io.BytesIO(seen.screenshot)).convert("RGB"))

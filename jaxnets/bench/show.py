@@ -20,6 +20,8 @@ def show_result(machine: dict[str, Any] | None, rows: list[dict[str, Any]], effo
     table = table_of(
         "recipe", "batch>", "dtype", "train/s>", "+->", "eval/s>", "ms an image>", "compile s>",
         "1st step s>", "peak MB>", "of product>", fold="recipe",
+        drop=("1st step s", "compile s", "of product", "+-", "ms an image", "peak MB", "eval/s",
+              "dtype", "batch"),
     )  # fmt: skip
     for row in measured:
         table.add_row(
@@ -45,6 +47,8 @@ def _show_against(rows: list[dict[str, Any]]) -> None:
     table = table_of(
         "against torch", "batch>", "dtype", "eager/s>", "+->", "best/s>", "best", "speedup>",
         "quartiles", "eval x>", "latency x>", fold="against torch",
+        drop=("+-", "best", "latency x", "eval x", "eager/s", "best/s", "quartiles", "dtype",
+              "batch"),
     )  # fmt: skip
     for row in rows:
         low, high = row["speedup_quartiles"]

@@ -91,7 +91,14 @@ def _list(as_json: str | None) -> None:
         cli.print_json(as_json, rows)
         return
     table = table_of(
-        "name", "parameters>", "trainable>", "MACs>", "entries>", "source", fold="source"
+        "name",
+        "parameters>",
+        "trainable>",
+        "MACs>",
+        "entries>",
+        "source",
+        fold="source",
+        drop=("trainable", "entries", "MACs", "source"),
     )
     for row in rows:
         numbers = f"{row['parameters']:,}", f"{row['trainable']:,}", millions(row["macs"])
@@ -102,7 +109,8 @@ def _list(as_json: str | None) -> None:
 
 
 def _show(result: Audit, budget: int) -> None:
-    table = table_of("layer", "type", "weight", "output", "params>", "MACs>", fold="layer")
+    columns = ("layer", "type", "weight", "output", "params>", "MACs>")
+    table = table_of(*columns, fold="layer", drop=("type", "output", "weight", "MACs"))
     for layer in result.layers:
         table.add_row(
             f"{layer.name} = {layer.shared_with}" if layer.shared_with else layer.name,

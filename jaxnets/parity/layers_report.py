@@ -41,7 +41,9 @@ def verdict(found: Comparison) -> str:
 def show(found: Comparison) -> None:
     """Prints the parameters that differ, every layer, and the statistics after training."""
     if found.parameters:
-        table = table_of("tensor that differs", "shape", *_HEADINGS, fold="tensor that differs")
+        table = table_of(
+            "tensor that differs", "shape", *_HEADINGS, fold="tensor that differs", drop=_DROP
+        )
         for row in found.parameters:
             table.add_row(escape(row.name), _shape(row), *_numbers(row.float64))
         show_table(table)
@@ -53,7 +55,7 @@ def show(found: Comparison) -> None:
             continue
         headings = (f"{h.removesuffix('>')} {bits}>" for bits in (64, 32) for h in _HEADINGS)
         columns = ("type", "shape") if rows[0].name == INPUT else ("shape",)
-        table = table_of(title, *columns, *headings, fold=title)
+        table = table_of(title, *columns, *headings, fold=title, drop=_DROP)
         for row in rows:
             style = "red" if beyond(row) else None
             numbers = *_numbers(row.float64), *_numbers(row.float32)
@@ -64,6 +66,8 @@ def show(found: Comparison) -> None:
 
 
 _HEADINGS = ("max abs>", "relative>", "cosine>")
+# Of what is wide, the least important first; some tables have only part of it.
+_DROP = ("cosine 32", "cosine 64", "cosine", "type", "max abs 32", "shape", "max abs 64", "max abs")
 
 
 def _numbers(error: Any) -> tuple[str, str, str]:

@@ -60,8 +60,10 @@ def write_report(output: Path, runs: Sequence) -> list[Path]:
     from jaxnets.report import number_parts as numbers
     from jaxnets.report import page
     from jaxnets.report.figure import DARK, LIGHT, to_png, write
+    from jaxnets.report.training import differences, training
 
     about_a_run = (
+        training,
         numbers.confusion,
         numbers.classes,
         images.pairs,
@@ -72,9 +74,10 @@ def write_report(output: Path, runs: Sequence) -> list[Path]:
         images.augmentation,
     )
     chapters = [page.Chapter(run, [part(run) for part in about_a_run]) for run in runs]
-    overview = numbers.curves({run.name: run.records for run in runs})
+    overview = [numbers.curves({run.name: run.records for run in runs})]
+    overview += [differences(runs)] if len(runs) > 1 else []
     folders = [output if len(runs) == 1 else output / run.name for run in runs]
-    placed = [(output, overview)]
+    placed = [(output, part) for part in overview]
     placed += [(f, p) for f, chapter in zip(folders, chapters, strict=True) for p in chapter.parts]
     light = {id(p): to_png(p.draw, LIGHT) for _, part in placed for p in part.plots}
     dark = {id(p): to_png(p.draw, DARK) for _, part in placed for p in part.plots if p.alt}

@@ -1,5 +1,6 @@
 """How well each class is recognised."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -74,20 +75,36 @@ def classification_report(
 _SCORES = ("precision", "recall", "f1")
 
 
-def format_report(report: Mapping) -> str:
-    """The report as a table of fixed columns, in per cent, for a terminal."""
+# Heading, and letters of the column with its gap; the first ones are the first to go.
+_COLUMNS = {"images": 8, "precision": 11, "recall": 8, "f1": 7}
+
+
+def format_report(report: Mapping, width: float = math.inf) -> str:
+    """The report as a table of fixed columns, in per cent, for a terminal of `width` letters.
+
+    Columns that do not fit are left out, which a line below says.
+    """
     classes = report["classes"]
-    width = max(len("weighted mean"), *(len(row["name"]) for row in classes))
-    lines = [f"{'class':{width}}  precision  recall     f1  images"]
-    lines += [_line(row["name"], row, f"{row['support']:,}", width) for row in classes]
+    names = max(len("weighted mean"), *(len(row["name"]) for row in classes))
+    left_out: list[str] = []
+    for column in list(_COLUMNS)[:-1]:
+        if names + sum(_COLUMNS.values()) - sum(_COLUMNS[c] for c in left_out) > width:
+            left_out.append(column)
+    kept = [c for c in (*_SCORES, "images") if c not in left_out]
+
+    def line(name: str, cells: Mapping[str, str]) -> str:
+        return f"{name:{names}}" + "".join(f"{cells[c]:>{_COLUMNS[c]}}" for c in kept)
+
+    def scores(row: Mapping[str, float], images: int) -> dict[str, str]:
+        return {s: f"{100 * row[s]:.2f}" for s in _SCORES} | {"images": f"{images:,}"}
+
+    n = report["n"]
+    lines = [line("class", {c: c for c in kept})]
+    lines += [line(row["name"], scores(row, row["support"])) for row in classes]
     lines.append("-" * len(lines[0]))
-    n = f"{report['n']:,}"
-    lines.append(_line("mean", report["macro"], n, width))
-    lines.append(_line("weighted mean", report["weighted"], n, width))
-    lines.append(f"accuracy {report['accuracy']:.2%}, top-5 {report['top5']:.2%} of {n} images")
+    lines.append(line("mean", scores(report["macro"], n)))
+    lines.append(line("weighted mean", scores(report["weighted"], n)))
+    if left_out:
+        lines.append(f"left out, for a wider terminal: {', '.join(left_out)}")
+    lines.append(f"accuracy {report['accuracy']:.2%}, top-5 {report['top5']:.2%} of {n:,} images")
     return "\n".join(lines)
-
-
-def _line(name: str, row: Mapping[str, float], images: str, width: int) -> str:
-    p, r, f = (100 * row[score] for score in _SCORES)
-    return f"{name:{width}}  {p:9.2f}  {r:6.2f} {f:6.2f} {images:>7}"

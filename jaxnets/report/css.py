@@ -6,12 +6,12 @@ CSS = f"""
 :root {{
   color-scheme: light dark;
   --paper: {LIGHT.paper}; --ink: {LIGHT.ink}; --quiet: #59606a; --line: #e1e4e8;
-  --card: #f5f7f9; --accent: {LIGHT.colours[0]}; --bar: #d5e6f3;
+  --card: #f5f7f9; --accent: {LIGHT.colours[0]}; --shade: #0003;
 }}
 @media (prefers-color-scheme: dark) {{
   :root {{
     --paper: {DARK.paper}; --ink: {DARK.ink}; --quiet: #a3a8b0; --line: #34383f;
-    --card: #23262b; --accent: {DARK.colours[0]}; --bar: #284459;
+    --card: #23262b; --accent: {DARK.colours[0]}; --shade: #fff4;
   }}
 }}
 * {{ box-sizing: border-box; }}
@@ -50,22 +50,38 @@ nav a:hover {{ text-decoration: underline; }}
 figure {{ margin: 0; flex: 0 1 auto; width: 22rem; min-width: 0; }}
 figure:only-of-type {{ width: 28rem; }}
 figure img {{ display: block; width: 100%; height: auto; }}
-figure.wide {{ overflow-x: auto; width: 34rem; }}
-figure.wide img {{ min-width: 30rem; }}
-figure.huge {{ width: 100%; }}
-figure.huge img {{ min-width: 96rem; }}
-.scroll {{ overflow-x: auto; margin-bottom: 1rem; }}
+div.wide figure, div.huge figure {{ overflow-x: auto; width: 100%; }}
+.figures > div.wide {{ flex: 0 1 34rem; }}
+div.wide img {{ min-width: 34rem; }}
+.figures > div.huge {{ flex-basis: 100%; }}
+div.huge img {{ min-width: 96rem; }}
+.hint {{ color: var(--quiet); font-size: .84rem; margin: 0 0 .3rem; }}
+div.wide > .hint {{ display: none; }}
+/* Shadows at those edges of a table behind which there is more of it. */
+.scroll {{
+  overflow-x: auto; margin-bottom: 1rem;
+  background:
+    linear-gradient(90deg, var(--paper) 40%, transparent) 0 0 / 2.5rem 100% local,
+    linear-gradient(270deg, var(--paper) 40%, transparent) 100% 0 / 2.5rem 100% local,
+    linear-gradient(90deg, var(--shade), transparent) 0 0 / .9rem 100% scroll,
+    linear-gradient(270deg, var(--shade), transparent) 100% 0 / .9rem 100% scroll;
+  background-repeat: no-repeat;
+}}
+.facts {{ margin: 0 0 1rem; max-width: 60rem; }}
+.facts div {{ display: grid; grid-template-columns: 9rem 1fr; gap: .8rem; padding: .22rem 0; }}
+.facts dt {{ color: var(--quiet); }}
+.facts dd {{ margin: 0; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .94rem; }}
 th, td {{ padding: .32rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }}
 th:first-child {{ text-align: left; padding-left: 0; }}
-thead th {{ color: var(--quiet); font-weight: 500; white-space: nowrap; }}
+thead th {{
+  color: var(--quiet); font-weight: 500; white-space: nowrap; overflow-wrap: normal;
+}}
 tbody th {{ font-weight: 500; min-width: 7rem; }}
 td {{ white-space: nowrap; }}
-td.bar {{
-  min-width: 6rem;
-  background: linear-gradient(90deg, var(--bar) var(--share), transparent 0) no-repeat
-    0 50% / 100% 72%;
-}}
+table.wrap td, table.wrap thead th {{ white-space: normal; text-align: left; min-width: 6rem; }}
+table.wrap thead th {{ overflow-wrap: anywhere; }}
+table.wrap tbody th {{ min-width: 5rem; }}
 summary {{ cursor: pointer; color: var(--accent); margin-bottom: .6rem; }}
 .gallery {{
   list-style: none; margin: 0 0 1.2rem; padding: 0; display: grid; gap: .8rem;
@@ -94,10 +110,14 @@ footer {{ margin-top: 3rem; color: var(--quiet); font-size: .84rem; }}
   h1 {{ font-size: 1.45rem; }}
   .gallery {{ grid-template-columns: repeat(3, minmax(0, 1fr)); }}
   .gallery.small {{ grid-template-columns: repeat(6, minmax(0, 1fr)); }}
-  figure, figure.wide, figure:only-of-type {{ width: 100%; }}
+  figure, figure:only-of-type {{ width: 100%; }}
   .figures > div {{ flex-basis: 100%; }}
-  th, td {{ padding: .3rem .5rem; }}
-  td.bar {{ min-width: 4.4rem; }}
+  th, td {{ padding: .3rem .28rem; }}
+  table {{ font-size: .82rem; }}
+  thead th {{ white-space: normal; }}
+  tbody th {{ min-width: 4rem; }}
+  div.wide > .hint {{ display: block; }}
+  .facts div {{ grid-template-columns: 6.2rem 1fr; }}
   .samples thead th {{ padding: .1rem 0; font-size: .7rem; }}
 }}
 @media print {{ section {{ break-inside: avoid-page; }} nav {{ display: none; }} }}

@@ -84,21 +84,49 @@ def plot_curves(runs: Runs, path: str | os.PathLike, *, title: str | None = None
 
 
 def curves_figure(
-    runs: Runs, panels: Sequence[Panel], theme: Theme = LIGHT, *, title: str | None = None
+    runs: Runs,
+    panels: Sequence[Panel],
+    theme: Theme = LIGHT,
+    *,
+    title: str | None = None,
+    lines: int | None = None,
 ):
-    """The matplotlib figure of `plot_curves`: the panels side by side over one legend."""
+    """The matplotlib figure of `plot_curves`: the panels side by side over one legend.
+
+    Args:
+        lines: of the legend to leave room for: the axes are then in the same place of every such
+            figure, whatever its labels, so that figures beside one another line up.
+    """
     from matplotlib.figure import Figure
 
     entries = _legend(runs, panels, theme)
-    columns = max(1, 58 * len(panels) // (10 + max(map(len, entries), default=0)))
-    height = 4.4 + 0.24 * math.ceil(len(entries) / columns)
-    figure = Figure(figsize=(5.2 * len(panels), height), layout="constrained")
+    needed = legend_lines(runs, panels)
+    height = 4.4 + _LINE * (needed if lines is None else lines)
+    layout = "constrained" if lines is None else "none"
+    figure = Figure(figsize=(5.2 * len(panels), height), layout=layout)
     figure.suptitle(title)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel, runs, theme)
+    if lines is not None:
+        below = 0.7 + _LINE * lines
+        figure.subplots_adjust(left=0.16, right=0.97, bottom=below / height, top=1 - 0.4 / height)
     if entries:
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns)
+        place: dict[str, Any] = {"loc": "outside lower center"}
+        if lines is not None:
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, (_LINE * lines + 0.1) / height)}
+        columns = math.ceil(len(entries) / needed)
+        figure.legend(entries.values(), entries, ncols=columns, **place)
     return figure
+
+
+def legend_lines(runs: Runs, panels: Sequence[Panel]) -> int:
+    """How many lines the legend of `curves_figure` has."""
+    entries = _legend(runs, panels, LIGHT)
+    columns = max(1, 58 * len(panels) // (10 + max(map(len, entries), default=0)))
+    return math.ceil(len(entries) / columns)
+
+
+_LINE = 0.24  # inches of a line of the legend
 
 
 def curves_data(runs: Runs, panels: Sequence[Panel]) -> dict[str, Any]:

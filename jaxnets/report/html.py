@@ -4,20 +4,13 @@ import base64
 import html
 import io
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 Size = Literal["", "wide", "huge"]
 THUMB = 96  # pixels; larger images are made smaller for the page
-
-
-class Cell(NamedTuple):
-    """A number of a table, and the share of its cell that is filled as a bar."""
-
-    text: str
-    share: float | None = None
 
 
 def escape(text: object) -> str:
@@ -35,7 +28,7 @@ def png_size(png: bytes) -> tuple[int, int]:
 
 
 def picture(light: bytes, dark: bytes, alt: str, *, size: Size = "") -> str:
-    """A figure on light and on dark paper; a "wide" or "huge" one scrolls on a phone."""
+    """A figure on light and on dark paper; a "wide" one scrolls on a phone, a "huge" one always."""
     width, height = png_size(light)
     image = (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{data_uri(dark)}">'
@@ -44,8 +37,11 @@ def picture(light: bytes, dark: bytes, alt: str, *, size: Size = "") -> str:
     )
     if not size:
         return f"<figure>{image}</figure>"
-    names = f'class="wide {size}" aria-label="{escape(alt.partition(":")[0])}"'
-    return f'<figure {names} tabindex="0" role="region">{image}</figure>'
+    label = escape(alt.partition(":")[0])
+    return (
+        f'<div class="{size}"><p class="hint">Scroll sideways to see all of it.</p>'
+        f'<figure aria-label="{label}" tabindex="0" role="region">{image}</figure></div>'
+    )
 
 
 def thumb(image: np.ndarray, alt: str) -> str:
@@ -71,23 +67,28 @@ def gallery(
     return f'<ul class="gallery{" small" * small}">{"".join(cells)}</ul>'
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> str:
-    """A table that scrolls where it is too wide; its first column names the rows."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool = False) -> str:
+    """A table that scrolls where it is too wide; its first column names the rows.
 
-    def cell(value: str | Cell) -> str:
-        text, share = value if isinstance(value, Cell) else (value, None)
-        bar = "" if share is None else f' class="bar" style="--share:{100 * share:.1f}%"'
-        return f"<td{bar}>{escape(text)}</td>"
-
+    Args:
+        wrap: cells are texts, which go on in further lines.
+    """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(cell, cells))}</tr>'
-        for name, *cells in rows
-    )
+    body = ""
+    for name, *cells in rows:
+        shown = "".join(f"<td>{escape(text)}</td>" for text in cells)
+        body += f'<tr><th scope="row">{escape(name)}</th>{shown}</tr>'
+    kind = ' class="wrap"' if wrap else ""
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="table"><table{kind}>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def facts(pairs: Mapping[str, str]) -> str:
+    """Names and what they are, a line each."""
+    rows = (f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items())
+    return f'<dl class="facts">{"".join(rows)}</dl>'
 
 
 def details(summary: str, body: str) -> str:

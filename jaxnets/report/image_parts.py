@@ -22,9 +22,8 @@ def pairs(run: RunData) -> Part:
     body = ""
     for pair, indices in zip(found, shown, strict=True):
         title = html.escape(f"{names[pair.true]} taken for {names[pair.predicted]}")
-        images = "image" if pair.count == 1 else "images"
-        count = f"{pair.count:,} {images}, {pair.share:.1%} of the class"
-        body += f'<div><h4>{title} <span class="quiet">{count}</span></h4>'
+        count = f"{_images(pair.count)}, {pair.share:.1%} of the class"
+        body += f'<div><h4>{title}<span class="quiet">: {count}</span></h4>'
         body += f"{_gallery(run, indices, small=True)}</div>"
     body = f'<div class="pairs">{body}</div>' if body else _NONE
     plot = Plot(
@@ -35,8 +34,9 @@ def pairs(run: RunData) -> Part:
             theme,
             captions=[[f"{run.probabilities[i].max():.1%}" for i in row] for row in shown],
             row_names=[
-                f"{short(names[p.true])}\ntaken for\n{short(names[p.predicted])}\n{p.count:,}"
-                for p in found
+                f"{short(names[pair.true])}\ntaken for\n"
+                f"{short(names[pair.predicted])}\n({_images(pair.count)})"
+                for pair in found
             ],
         ),
     )
@@ -131,6 +131,10 @@ def augmentation(run: RunData) -> Part:
 
 
 _NONE = "<p>There are none: every image is right.</p>"
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def _said(run: RunData, i: int) -> dict[str, Any]:

@@ -8,7 +8,15 @@ import numpy as np
 from jaxnets.report import html
 from jaxnets.report.calibration import FEW, reliability_figure
 from jaxnets.report.confusion import confusion_figure, normalise_rows
-from jaxnets.report.curves import Panel, Runs, curves_data, curves_figure, drawable, series
+from jaxnets.report.curves import (
+    Panel,
+    Runs,
+    curves_data,
+    curves_figure,
+    drawable,
+    legend_lines,
+    series,
+)
 from jaxnets.report.dots import class_counts, dots_figure
 from jaxnets.report.figure import Theme
 from jaxnets.report.part import MANY, Part, Plot
@@ -23,12 +31,13 @@ def curves(runs: Runs) -> Part:
         f"{'; each run has its colour' if len(runs) > 1 else ''}. Training averages over the epoch "
         "while the weights still change; the learning rate is that of an epoch's last step."
     )
-    plots = tuple(_panel_plot(runs, panel) for panel in panels)
+    lines = max((legend_lines(runs, [panel]) for panel in panels), default=0)
+    plots = tuple(_panel_plot(runs, panel, lines) for panel in panels)
     data = curves_data(runs, panels)
     return Part("curves", "Loss, accuracy, learning rate", about, plots, data)
 
 
-def _panel_plot(runs: Runs, panel: Panel) -> Plot:
+def _panel_plot(runs: Runs, panel: Panel, lines: int) -> Plot:
     last = [
         f"{key} {series(records, key)[1][-1]:.4g}"
         for records in runs.values()
@@ -37,9 +46,12 @@ def _panel_plot(runs: Runs, panel: Panel) -> Plot:
     ]
     return Plot(
         panel.title.lower().replace(" ", "_"),
-        lambda theme: curves_figure(runs, [panel], theme),
+        lambda theme: curves_figure(runs, [panel], theme, lines=lines),
         f"{panel.title} against the epoch; at the end: {', '.join(last)}",
     )
+
+
+FIT = 12  # classes whose matrix a phone shows whole
 
 
 def confusion(run: RunData) -> Part:
@@ -58,7 +70,8 @@ def confusion(run: RunData) -> Part:
             )
 
         alt = f"{title}: {right:,} of {n:,} images on the diagonal"
-        return Plot(name, draw, alt, "huge" if len(matrix) > MANY else "wide")
+        size = "" if len(matrix) <= FIT else "wide" if len(matrix) <= MANY else "huge"
+        return Plot(name, draw, alt, size)
 
     plots = (
         plot("confusion", "Confusion, images", False),
@@ -80,14 +93,14 @@ def classes(run: RunData) -> Part:
     shown = worst if len(rows) > MANY else rows
     heads = ("class", "precision", "recall", "F1", "images")
 
-    def cells(row: Mapping[str, Any], name: str, n: int) -> list[str | html.Cell]:
+    def cells(row: Mapping[str, Any], name: str, n: int) -> list[str]:
         p, r, f = (f"{100 * row[s]:.2f}" for s in scores)
-        return [name, p, r, html.Cell(f, row["f1"]), f"{n:,}"]
+        return [name, p, r, f, f"{n:,}"]
 
     lines = [cells(row, row["name"], row["support"]) for row in shown]
     means = [
-        cells(run.scores["macro"], "mean of classes", run.scores["n"]),
-        cells(run.scores["weighted"], "mean of images", run.scores["n"]),
+        cells(run.scores["macro"], "mean", run.scores["n"]),
+        cells(run.scores["weighted"], "weighted mean", run.scores["n"]),
     ]
     body = html.table(heads, [*lines[:MANY], *means])
     if len(lines) > MANY:

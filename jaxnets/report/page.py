@@ -22,7 +22,7 @@ class Chapter(NamedTuple):
     parts: Sequence[Part]
 
 
-def render(overview: Part, chapters: Sequence[Chapter], picture: Picture) -> str:
+def render(overview: Sequence[Part], chapters: Sequence[Chapter], picture: Picture) -> str:
     """The page.
 
     Args:
@@ -34,7 +34,7 @@ def render(overview: Part, chapters: Sequence[Chapter], picture: Picture) -> str
     title = f"Report on {runs[0].name if single else f'{len(runs)} runs'}"
     content = [_head(runs[0], title) if single else _comparison(runs, title)]
     content.append(_contents(overview, chapters))
-    content.append(_section(overview, "", 2, picture))
+    content += [_section(part, "", 2, picture) for part in overview]
     for i, chapter in enumerate(chapters):
         prefix = "" if single else f"run{i + 1}-"
         if not single:
@@ -61,13 +61,13 @@ def _section(part: Part, prefix: str, level: int, picture: Picture) -> str:
     )
 
 
-def _contents(overview: Part, chapters: Sequence[Chapter]) -> str:
+def _contents(overview: Sequence[Part], chapters: Sequence[Chapter]) -> str:
     def links(parts: Sequence[Part], prefix: str = "") -> str:
         return "".join(
             f'<li><a href="#{prefix}{part.key}">{escape(part.title)}</a></li>' for part in parts
         )
 
-    items = links([overview])
+    items = links(overview)
     if len(chapters) == 1:
         items += links(chapters[0].parts)
     else:
@@ -115,23 +115,23 @@ def selection(run: RunData) -> str:
 
 
 def _comparison(runs: Sequence[RunData], title: str) -> str:
-    heads = (
-        "run", "test accuracy", "test loss", "ECE", "epoch", "parameters", "checkpoint",
-        "best chosen on", "model", "data",
-    )  # fmt: skip
     rows = [
-        (
-            run.name,
-            f"{run.scores['accuracy']:.2%}",
-            f"{run.loss:.4f}",
-            f"{run.calibration['ece']:.2%}",
-            f"{run.epoch} of {run.epochs}",
-            f"{run.parameters:,}",
-            f"{run.checkpoint}, step {run.step:,}",
-            {"val": "validation"}.get(run.selected_on, run.selected_on),
-            run.model,
-            run.source,
-        )
+        {
+            "test accuracy": f"{run.scores['accuracy']:.2%}",
+            "test loss": f"{run.loss:.4f}",
+            "ECE": f"{run.calibration['ece']:.2%}",
+            "epoch": f"{run.epoch} of {run.epochs}",
+            "parameters": f"{run.parameters:,}",
+            "checkpoint": f"{run.checkpoint}, step {run.step:,}",
+            "best chosen on": {"val": "validation"}.get(run.selected_on, run.selected_on),
+            "model": run.model,
+            "data": run.source,
+        }
         for run in runs
     ]
-    return f"<header><h1>{escape(title)}</h1>{html.table(heads, rows)}</header>"
+    table = html.table(
+        ("run", *(run.name for run in runs)),
+        [(name, *(row[name] for row in rows)) for name in rows[0]],
+        wrap=True,
+    )
+    return f"<header><h1>{escape(title)}</h1>{table}</header>"

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets import runtime
+from jaxnets import runtime, starts
 from jaxnets.checkpoint import find
+from jaxnets.config import decisive_keys
 from jaxnets.data import load
 from jaxnets.data.augment import make_augment
 from jaxnets.ensemble import differing_classes, load_member
@@ -48,6 +49,10 @@ class RunData(NamedTuple):
     loss: float
     """Mean cross entropy in nats, without label smoothing."""
     samples: Samples
+    config: dict[str, Any]
+    """The keys that decide the run's numbers, flat."""
+    start: dict[str, Any]
+    """Its first start: command, date, hardware, versions; empty for a run that kept no list."""
 
     @property
     def epochs(self) -> int | float:
@@ -152,6 +157,8 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
         samples=read_samples(
             make_augment(config.augment), data.train_images, data.train_labels, config
         ),
+        config=decisive_keys(config),
+        start=starts.first(workdir),
     )
 
 
