@@ -7,7 +7,7 @@ Several processes, on one host or on many, train as one: the same command for ea
 and, where no cluster such as SLURM says it, --coordinator, --num-processes and --process-id.
 
 The same command run again goes on from the last checkpoint.  Writes into the workdir: config.json,
-starts.jsonl (command, hardware and versions of each start), metrics.jsonl, TensorBoard events,
+starts.jsonl (command, date, hardware, versions of each start), metrics.jsonl, TensorBoard events,
 checkpoints/<step> (the last ones) and best/<step>.
 """
 
