@@ -10,6 +10,7 @@ from PIL import Image
 from jaxnets import config as configs
 from jaxnets.checkpoint import restore_state
 from jaxnets.data import folder as folders
+from jaxnets.data import load as load_configured
 from jaxnets.data import load_dataset
 from jaxnets.data.__main__ import moments
 from jaxnets.errors import UserError
@@ -321,6 +322,26 @@ def test_training_on_a_folder_of_classes(classes, command, tmp_path):
     assert code == 0, err
     assert f"{classes}: 24 + 6 images" in out
     assert json.loads((tmp_path / "run" / "config.json").read_text())["augment"]["ops"] == []
+
+
+def test_images_in_train_and_test_are_counted(mine, command, capsys):
+    """Under another name, in another format and class; and within train, where it is split."""
+    draw(0, "cat").save(mine / "test" / "dog" / "again.bmp")
+    draw(101, "dog").save(mine / "test" / "dog" / "again.png")
+    code, _, err = command("jaxnets.data.__main__", "--dir", mine)
+    assert code == 0
+    note = "images are in train too, pixel for pixel: figures on the"
+    assert err == f"note: 2 of 6 test {note} test set will be too good\n"
+    for i in range(6, 12):
+        draw(0, "cat").save(mine / "train" / "cat" / f"{i}.png")
+    config = configs.default_config()
+    config.data.update(name="folder", dir=str(mine), val_fraction=0.5)
+    data = load_configured(config)
+    shown = [image.tobytes() for image in data.train_images]
+    count = sum(image.tobytes() in shown for image in data.val_images)
+    assert count > 1
+    err = capsys.readouterr().err
+    assert f"note: {count} of 9 validation {note} validation set will be too good\n" in err
 
 
 def test_constants_of_one_colour_can_be_divided_by():

@@ -10,6 +10,7 @@ from jaxnets.data import cifar, folder, tfds_source
 from jaxnets.data.cache import cached
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.digits import load_digits
+from jaxnets.data.doubles import doubles
 from jaxnets.data.split import split_validation
 from jaxnets.errors import UserError, unknown
 
@@ -32,10 +33,11 @@ def load(config: Any, *, split: bool = True) -> Dataset:
         skip_bad=options.skip_bad,
         test_fraction=options.test_fraction,
     )
-    for note in dataset.notes:
-        print(f"note: {note}", file=sys.stderr)
     if split and options.val_fraction:
         dataset = split_validation(dataset, options.val_fraction, config.seed)
+    own = doubles(dataset) if options.name == "folder" else ()
+    for note in (*dataset.notes, *own):
+        print(f"note: {note}", file=sys.stderr)
     return dataset
 
 
