@@ -3,6 +3,7 @@
 Whatever happens to one of them, or to the process that writes it, those before it are there.
 """
 
+import contextlib
 import itertools
 import re
 import shutil
@@ -155,6 +156,14 @@ def _others(workdir: Path, found: tuple[Path, int]) -> list[str]:
     for name in names:
         places.setdefault(find(workdir, name), name)
     return [name for place, name in places.items() if place != found]
+
+
+def latest_meta(workdir: Path) -> dict:
+    """The metadata of the newest checkpoint to go on from that is whole; empty if there is none."""
+    for step in reversed(_steps(workdir / LAST)):
+        with contextlib.suppress(Damaged):
+            return checkpoint_folder.read_meta(workdir / LAST / str(step))
+    return {}
 
 
 def find(workdir: Path, which: str | int) -> tuple[Path, int]:

@@ -30,17 +30,29 @@ def read(path: Path, like: Any) -> tuple[Any, dict]:
     """State and metadata as they were stored; `like`: None, or numpy arrays in their structure."""
     import orbax.checkpoint as ocp
 
+    # Without `like`, what was saved on more devices than there are here goes to the first of them.
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    restored, meta = _restore(path, state=ocp.args.StandardRestore(like, fallback_sharding=here))
+    return restored.state, meta
+
+
+def read_meta(path: Path) -> dict:
+    """The metadata alone."""
+    return _restore(path)[1]
+
+
+def _restore(path: Path, **items: Any) -> tuple[Any, dict]:
+    """What orbax finds of these items, and the metadata."""
+    import orbax.checkpoint as ocp
+
     checked = _check(path)
     try:
         regular.check_below(path)  # orbax would wait for a pipe
     except OSError as e:
         raise Damaged(f"{path}: the checkpoint is damaged ({e.filename}: {e.strerror})") from e
-    # Without `like`, what was saved on more devices than there are here goes to the first of them.
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    state = ocp.args.StandardRestore(like, fallback_sharding=here)
     try:
         with _checkpointer() as orbax:
-            args = ocp.args.Composite(state=state, meta=ocp.args.JsonRestore())
+            args = ocp.args.Composite(meta=ocp.args.JsonRestore(), **items)
             restored = orbax.restore(path.absolute(), args=args)
             meta = dict(restored.meta)
     except Exception as e:
@@ -49,7 +61,7 @@ def read(path: Path, like: Any) -> tuple[Any, dict]:
         raise error(f"{path}: the checkpoint cannot be read ({_reason(e)})") from e
     if meta.pop("checksums", False) and not checked:
         raise Damaged(f"{path}: the checkpoint is damaged ({checksums.SUMS} is missing)")
-    return restored.state, meta
+    return restored, meta
 
 
 def _check(path: Path) -> bool:

@@ -309,6 +309,16 @@ def differences(old: Any, new: Any) -> list[str]:
     ]
 
 
+def planned_over(config: Any) -> str | None:
+    """Why the rate in an epoch depends on how many epochs there are; None if it does not."""
+    schedule = config.schedule
+    if schedule.name == "cosine" and schedule.T_max is None:
+        return "schedule.name=cosine is planned over them (schedule.T_max=None)"
+    if schedule.name == "one_cycle" and schedule.total_epochs is None:
+        return "schedule.name=one_cycle is planned over them (schedule.total_epochs=None)"
+    return None
+
+
 def decisive_keys(config: Any) -> dict[str, Any]:
     """The keys that decide a run's numbers, flat, with the values that JSON has for them."""
     values = flatten(json.loads(to_json(config)))

@@ -1,5 +1,6 @@
 """What a run was started with, one line a start: command, hardware, versions."""
 
+import contextlib
 import json
 import os
 import platform
@@ -51,8 +52,14 @@ def record(workdir: Path, row: dict[str, Any]) -> None:
 
 
 def first(workdir: Path) -> dict[str, Any]:
-    """The first start of a run; empty for one that kept no list."""
+    """The first start of a run, as long as it became; empty for one that kept no list."""
     try:
-        return parse_json(read_text(workdir / STARTS).partition("\n")[0])
+        lines = read_text(workdir / STARTS).splitlines()
     except (OSError, ValueError):
         return {}
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # cut short by a kill
+            rows.append(parse_json(line))
+    starts = [row for row in rows if isinstance(row, dict)]
+    return max(starts, key=lambda start: start.get("epochs", 0), default={})

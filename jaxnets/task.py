@@ -12,6 +12,7 @@ from jaxnets.config import model_options
 from jaxnets.data import Dataset, load
 from jaxnets.data.augment import make_augment
 from jaxnets.data.batches import steps_per_epoch
+from jaxnets.data.identity import identity
 from jaxnets.errors import UserError
 from jaxnets.models import create_model
 from jaxnets.models.functional import Network, split
@@ -28,6 +29,8 @@ class Run(NamedTuple):
     task: Task
     data: Dataset
     state: TrainState
+    identity: dict[str, Any]
+    """Of the data, for its checkpoints: where several processes train, each holds a part of it."""
 
 
 def build_model(config: Any, data_classes: int) -> nnx.Module:
@@ -101,12 +104,13 @@ def build(config: Any, data: Dataset | None = None) -> Run:
         steps_per_epoch=steps,
         layout=layout,
     )
+    known = identity(data)
     data = data._replace(
         train_images=layout.cut(data.train_images),
         test_images=layout.cut(data.test_images),
         val_images=layout.cut(data.val_images),
     )
-    return Run(task, data, init_state(params, stats, optimizer.tx))
+    return Run(task, data, init_state(params, stats, optimizer.tx), known)
 
 
 def _check_size(config: Any, network: Network, params: dict, stats: dict, shape: tuple) -> None:

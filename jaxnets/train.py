@@ -18,8 +18,9 @@ from typing import Any
 
 from jaxnets import cli, console, distributed, starts
 from jaxnets import config as configs
-from jaxnets.aside import write_text
-from jaxnets.workdir import CONFIG, check_workdir, claim
+from jaxnets.data.identity import check_same
+from jaxnets.errors import UserError
+from jaxnets.workdir import begin, check_workdir, claim
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,23 +55,31 @@ def _parser() -> cli.Parser:
 def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
     import jax
 
+    from jaxnets.checkpoint import latest_meta
     from jaxnets.task import build
     from jaxnets.train_loop import train
 
     with contextlib.ExitStack() as stack:
         with distributed.together():
-            stored = check_workdir(workdir, config, "jaxnets.train")
+            try:
+                check_workdir(workdir, config, "jaxnets.train")
+            except UserError:
+                build(config)  # what is invalid is called so first
+                raise
             run = build(config)
+            check_same(latest_meta(workdir).get("data"), run.identity, workdir, run.data.source)
             if distributed.is_main():
                 stack.callback(claim(workdir).close)
+                stored = check_workdir(workdir, config, "jaxnets.train")  # now nobody else writes
                 params = sum(p.size for p in run.state.params.values())
                 devices = f"{jax.device_count()} {jax.default_backend()} device(s)"
                 if jax.process_count() > 1:
                     devices += f" of {jax.process_count()} processes"
                 if not stored:
-                    write_text(workdir / CONFIG, configs.to_json(config) + "\n")
+                    begin(workdir, config)
                 print(console.opening(config, params, run.data, devices, workdir))
-                starts.record(workdir, starts.describe("jaxnets.train", argv, parameters=params))
+                start = {"parameters": params, "epochs": config.num_epochs}
+                starts.record(workdir, starts.describe("jaxnets.train", argv, **start))
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
         return train(config, run, workdir)
 

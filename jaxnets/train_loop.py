@@ -200,6 +200,7 @@ class _Loop:
             "epoch": at.step // self.run.task.steps_per_epoch,
             "class_names": list(self.run.data.class_names),
             "config": self.config.to_dict(),
+            "data": self.run.identity,
             "progress": at.progress._asdict(),
             "selected_on": self.selected_on,
         }

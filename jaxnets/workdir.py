@@ -3,13 +3,17 @@
 Imports neither jax nor torch: the trainers of both frameworks use it.
 """
 
+import contextlib
 import fcntl
 from pathlib import Path
 from typing import Any
 
 from jaxnets import config as configs
+from jaxnets.aside import write_text
 from jaxnets.errors import UserError
 from jaxnets.regular import open_file, read_text
+from jaxnets.run_log import METRICS, read_rows
+from jaxnets.starts import STARTS
 
 CONFIG = "config.json"
 # A run begun by one trainer is not gone on with by the other: these are how it is told.
@@ -29,17 +33,30 @@ def read_config(workdir: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({e})") from e
 
 
+def report_folder(workdir: Path, checkpoint: str, split: str = "test") -> Path:
+    """Where what is said about a checkpoint goes; only that of the best on the test set is plain.
+
+    >>> report_folder(Path("runs/x"), "best"), report_folder(Path("runs/x"), "last", "val")
+    (PosixPath('runs/x/report'), PosixPath('runs/x/report-last-val'))
+    """
+    parts = [part for part in (checkpoint, split) if part not in ("best", "test")]
+    return workdir / "-".join(["report", *parts])
+
+
 def check_workdir(workdir: Path, config: Any, trainer: str) -> bool:
-    """Whether `workdir` holds a run of this configuration by `trainer`, a key of CHECKPOINTS.
+    """Whether config.json in `workdir` is that of this run by `trainer`, a key of CHECKPOINTS.
+
+    If not it is for `begin` to write: a new run's, also where nothing was trained yet, or that of a
+    run that is made longer.
 
     Raises:
-        UserError: it holds another one's, or is no folder.
+        UserError: it holds another run, or is no folder.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir {workdir}: not a folder")
     for other, names in CHECKPOINTS.items():
         for name in names:
-            if other != trainer and (workdir / name).exists():
+            if other != trainer and _holds_checkpoint(workdir / name):
                 raise UserError(
                     f"--workdir {workdir} holds a run of {other} ({name}); choose another --workdir"
                 )
@@ -48,15 +65,50 @@ def check_workdir(workdir: Path, config: Any, trainer: str) -> bool:
         return False
     try:
         old = configs.from_json(read_text(path))
+        different = configs.differences(old, config)
     except (ValueError, OSError) as e:
+        if isinstance(e, ValueError) and not _trained(workdir):
+            return False
         raise UserError(f"{path}: cannot be read ({e}); choose another --workdir") from e
-    different = configs.differences(old, config)
-    if different:
-        raise UserError(
-            f"--workdir {workdir} holds a run of another configuration: {'; '.join(different)}. "
-            "Choose another --workdir, or delete that one"
-        )
-    return True
+    if not different:
+        return True
+    if not _trained(workdir):
+        return False
+    reason = ""
+    if len(different) == 1 and config.num_epochs > old.num_epochs:
+        planned = configs.planned_over(config)
+        if planned is None:
+            return False
+        reason = f": {planned}, so the epochs done would have been others"
+    raise UserError(
+        f"--workdir {workdir} holds a run of another configuration: {'; '.join(different)}{reason}."
+        " Choose another --workdir, or delete that one"
+    )
+
+
+def begin(workdir: Path, config: Any) -> None:
+    """Writes config.json into a workdir that is claimed; starts that trained nothing go."""
+    with contextlib.suppress(OSError):
+        if (workdir / CONFIG).exists() and not _trained(workdir):
+            (workdir / STARTS).unlink(missing_ok=True)
+    write_text(workdir / CONFIG, configs.to_json(config) + "\n")
+
+
+def _trained(workdir: Path) -> bool:
+    """Whether there is something to lose: a checkpoint, or the log of a finished epoch."""
+    if any(_holds_checkpoint(workdir / n) for names in CHECKPOINTS.values() for n in names):
+        return True
+    try:
+        return bool(read_rows(workdir / METRICS))
+    except OSError:
+        return (workdir / METRICS).exists()
+
+
+def _holds_checkpoint(path: Path) -> bool:
+    """Whether a file or folder of CHECKPOINTS has more in it than what a kill left half-written."""
+    if not path.is_dir():
+        return path.exists()
+    return any(p.name.isdigit() or p.name.endswith((".damaged", ".old")) for p in path.iterdir())
 
 
 def claim(workdir: Path):

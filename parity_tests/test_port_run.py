@@ -19,11 +19,14 @@ import torch_ref.train
 from jaxnets import config as configs
 from jaxnets import train_loop
 from jaxnets.data.digits import load_digits
+from jaxnets.data.identity import identity
+from jaxnets.errors import UserError
 from jaxnets.port import convert, convert_run, folder, load, runs
 from jaxnets.port.__main__ import main as port
 from jaxnets.port.convert_run import compare_runs
 from jaxnets.port.verify import Differences
 from jaxnets.run_log import read_rows
+from jaxnets.workdir import read_config
 from tests.conftest import command, refused  # noqa: F401 - fixtures
 from tests.stopping import stop_after
 
@@ -157,6 +160,52 @@ def test_there_and_back_is_the_same_run(stopped, stopped_twin, tmp_path, unverif
     rows = read_rows(stopped / "metrics.jsonl")
     assert runs.read(tmp_path / "b").run.rest["acc"] == 100 * rows[-1]["eval/accuracy"]
     assert (tmp_path / "b" / "metrics.jsonl").read_text() == (stopped / "metrics.jsonl").read_text()
+
+
+def test_the_identity_of_the_data_goes_along(stopped, stopped_twin, tmp_path, unverified):
+    """Both trainers note the same of the same data, and refuse another, ported or not."""
+    port([str(stopped), str(tmp_path / "torch" / "last.pt"), "--with-optimizer"])
+    port([str(stopped_twin), str(tmp_path / "jax"), "--with-optimizer"])
+    shutil.copytree(stopped, tmp_path / "own")
+    shutil.copytree(stopped_twin, tmp_path / "twin")
+    data = jaxnets.task.load()
+    assert runs.read(stopped).run.rest["data"] == identity(data)
+    assert runs.read(stopped_twin / "last.pt").run.rest["data"] == identity(data)
+    labels = data.train_labels.copy()
+    labels[7] = (labels[7] + 1) % 10
+    other = data._replace(train_labels=labels)
+    for name, trainer in (("torch", torch_ref), ("twin", torch_ref), ("jax", jaxnets),
+                          ("own", jaxnets)):  # fmt: skip
+        workdir = tmp_path / name
+        before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch_ref.train, "load", lambda *_, **__: other)
+            patch.setattr(jaxnets.task, "load", lambda *_, **__: other)
+            with pytest.raises(UserError, match=f"{name} holds a run on other data .*: labels of"):
+                train(trainer.train, workdir)
+        assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
+
+
+def test_a_workdir_that_trained_nothing_is_taken_over(stopped, tmp_path, unverified):
+    workdir = tmp_path / "x"
+    workdir.mkdir()
+    config = json.loads((stopped / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps({**config, "seed": 7}))
+    (workdir / "metrics.jsonl").touch()
+    assert port([str(stopped), str(workdir / "last.pt"), "--with-optimizer"]) == 0
+    assert read_config(workdir).seed == 0
+    assert (workdir / "metrics.jsonl").read_text() == (stopped / "metrics.jsonl").read_text()
+
+
+def test_a_run_of_the_twin_is_made_longer(tmp_path, capsys):
+    schedule = ("--config.schedule.name=multistep", "--config.schedule.milestones=1,2")
+    train(torch_ref.train, tmp_path / "one", *schedule, "--config.num_epochs=2")
+    train(torch_ref.train, tmp_path / "one", *schedule)
+    assert "resuming" in capsys.readouterr().out
+    train(torch_ref.train, tmp_path / "whole", *schedule)
+    one, whole = (load(tmp_path / name / "last.pt") for name in ("one", "whole"))
+    assert all(np.array_equal(one[name], value) for name, value in whole.items())
+    assert read_config(tmp_path / "one").num_epochs == 3
 
 
 def test_a_workdir_that_exists(stopped, tmp_path, refused, command, unverified):  # noqa: F811

@@ -7,6 +7,7 @@
     step        optimizer steps
     config      the configuration, as dictionaries
     class_names, totals (of an epoch that is not complete), progress
+    data        what tells it from others: jaxnets.data.identity
 
 All is plain data: `torch.load(path, weights_only=True)` opens it.
 """
@@ -41,6 +42,14 @@ def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
         aside.unlink(missing_ok=True)
         kept = "; the one before is kept" if path.exists() else ""
         raise UserError(f"{path}: cannot be written ({e}){kept}") from e
+
+
+def read_data(path: Path) -> Any:
+    """What a checkpoint says of its data; None if it says nothing, or cannot be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("data")
+    except Exception:  # absent, or for `restore` to name
+        return None
 
 
 def restore(path: Path, task: Task) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from jaxnets import console
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
+from jaxnets.data.identity import identity
 from jaxnets.errors import UserError
 from jaxnets.run_log import Progress, RunLog, epoch_row
 from jaxnets.signals import StopSignal
@@ -52,7 +53,7 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
         say(f"resuming {workdir} at step {step} of {last_step}{where}")
     test = _tensors(data.test_images, data.test_labels)
     val = None if data.val_images is None else _tensors(data.val_images, data.val_labels)
-    selected_on = "test" if val is None else "val"
+    selected_on, known = "test" if val is None else "val", identity(data)
     table = console.EpochTable(config, validation=val is not None)
     with contextlib.closing(RunLog(workdir, resume_step=step - again)) as log, StopSignal() as stop:
         say(table.header())
@@ -103,6 +104,7 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
                 "step": step,
                 "config": config.to_dict(),
                 "class_names": list(data.class_names),
+                "data": known,
                 "totals": list(totals),
                 "progress": progress._asdict(),
                 "selected_on": selected_on,

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from jaxnets import cli, console
 from jaxnets import config as configs
-from jaxnets.aside import write_text
 from jaxnets.data import load
+from jaxnets.data.identity import check_same, identity
 from jaxnets.errors import UserError
-from jaxnets.workdir import CONFIG, check_workdir, claim
+from jaxnets.workdir import begin, check_workdir, claim
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,24 +28,31 @@ def main(argv: Sequence[str]) -> int:
     if config is None:
         return 0
     workdir = args.workdir or Path(f"runs/{config.name}_torch")
-    stored = check_workdir(workdir, config, "torch_ref.train")
     try:
         import torch
     except ImportError as e:
         raise UserError("torch_ref.train needs torch: pip install torch") from e
 
+    from torch_ref.checkpoint import LAST, read_data
     from torch_ref.loop import train
     from torch_ref.run import build, read_weights
 
+    try:
+        check_workdir(workdir, config, "torch_ref.train")
+    except UserError:
+        build(config, load(config))  # what is invalid is called so first
+        raise
     data = load(config)
+    check_same(read_data(workdir / LAST), identity(data), workdir, data.source)
     weights = read_weights(args.init) if args.init else None
     task = build(config, data, weights)
     lock = claim(workdir)
     try:
+        stored = check_workdir(workdir, config, "torch_ref.train")  # now nobody else writes
         parameters = sum(p.numel() for p in task.net.parameters())
         device = f"torch {torch.__version__} on {task.device.type}"
         if not stored:
-            write_text(workdir / CONFIG, configs.to_json(config) + "\n")
+            begin(workdir, config)
         print(console.opening(config, parameters, data, device, workdir))
         with cli.naming_batch(*cli.batches(config)):
             return train(config, task, data, workdir)

@@ -94,7 +94,9 @@ def port_run(
     elif not dst.parent.exists():
         place(dst.parent, write_twins, check_twins)
     else:
-        check_workdir(dst.parent, run.config, "torch_ref.train")
+        known = check_workdir(dst.parent, run.config, "torch_ref.train")
+        # Of a run that trained nothing: its configuration goes with its empty log.
+        taken_over = not known and (dst.parent / folder.CONFIG).exists()
         aside = dst.parent / f".port.{os.getpid()}"
         with writing(dst, aside):
             write_twins(aside)
@@ -102,7 +104,7 @@ def port_run(
             # What training goes on from comes last: until then the run is the one before.
             for file in sorted(aside.iterdir(), key=lambda file: file.name == LAST):
                 target = dst.with_name(file.name)
-                if force or file.name == LAST or not target.exists():
+                if force or taken_over or file.name == LAST or not target.exists():
                     os.replace(file, target)
     best_step = None if best is None else best.step
     return PortedRun(run, source.told_by, source.adapted, best_step, found[0])
