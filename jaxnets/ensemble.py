@@ -12,6 +12,7 @@ from flax import nnx
 from jaxnets import checkpoint
 from jaxnets.config import model_options
 from jaxnets.data.augment import normalize
+from jaxnets.data.identity import differing_classes
 from jaxnets.errors import UserError
 from jaxnets.models import checks, create_abstract
 from jaxnets.models.functional import Arrays, Network, split
@@ -168,7 +169,14 @@ def load_member(workdir: Path, which: str = "best") -> Member:
 
 
 def load_members(workdirs: Sequence[Path], which: str = "best") -> list[Member]:
-    """The networks of several runs, which may differ in all but their classes and image size."""
+    """The networks of several runs, which may differ in all but their classes and image size.
+
+    Raises:
+        UserError: as `load_member`; networks that do not go together, or a run that is named twice.
+    """
+    for i, workdir in enumerate(workdirs):
+        if workdir.resolve() in [other.resolve() for other in workdirs[:i]]:
+            raise UserError(f"--workdir {workdir}: the same run twice is no ensemble; leave it out")
     members = [load_member(workdir, which) for workdir in workdirs]
     first = members[0]
     for other in members[1:]:
@@ -219,18 +227,6 @@ def check_classes(member: Member, class_names: Sequence[str], source: str) -> No
             f"{member.workdir} was trained on other classes than those of {source}: "
             f"{differing_classes(known, given)}"
         )
-
-
-def differing_classes(a: Sequence[str], b: Sequence[str]) -> str:
-    """How two lists of class names differ: their numbers, or the first two that are not equal.
-
-    >>> differing_classes(["cat", "dog"], ["cat", "emu"])
-    "class 1 is 'dog' and 'emu'"
-    """
-    if len(a) != len(b):
-        return f"{len(a)} and {len(b)}"
-    i = next(i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
-    return f"class {i} is {a[i]!r} and {b[i]!r}"
 
 
 def _weights(config: Any, state: dict, where: Path) -> Arrays:

@@ -5,8 +5,9 @@
     python -m jaxnets.evaluate --workdir runs/a runs/b runs/c --output runs/abc
 
 Prints loss, accuracy, top-5 and the per-class report, and writes metrics.json, curves.png and
-confusion.png into <workdir>/report, or into --output.  The validation split is reported too where
-config.data.val_fraction made one.
+confusion.png into <workdir>/report, or into --output; those of another checkpoint or split than the
+best on the test set into a folder of its own, such as <workdir>/report-last.  The validation split
+is reported too where config.data.val_fraction made one.
 
 An ensemble's probabilities are the mean of its members'.  Its report is written only into --output.
 """
@@ -23,7 +24,7 @@ from jaxnets import cli
 from jaxnets.aside import check_folder, write_text
 from jaxnets.errors import UserError, renamed
 from jaxnets.run_log import METRICS
-from jaxnets.workdir import read_config
+from jaxnets.workdir import read_config, report_folder
 
 if TYPE_CHECKING:
     from jaxnets.ensemble import Member
@@ -39,13 +40,15 @@ def main(argv: Sequence[str]) -> int:
     add("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
     add("--split", choices=SPLITS, default="test", help="what to report on (default: test)")
     add("--data-dir", help="where the data lies, if not where training found it")
-    add("--output", type=Path, metavar="DIR", help="where to write (default: <workdir>/report)")
+    add(
+        "--output", type=Path, metavar="DIR", help="where to write (default: report in the workdir)"
+    )
     args = parser.parse_args(argv)
     configs = [read_config(workdir) for workdir in args.workdir]
     if args.data_dir is not None:
         configs[0].data.dir = args.data_dir
     only = args.workdir[0] if len(args.workdir) == 1 else None
-    folder = args.output or (only and only / "report")
+    folder = args.output or (only and report_folder(only, args.checkpoint, args.split))
     if folder is not None:  # before the minutes that an evaluation may take
         check_folder(folder, f"--output {folder}")
 
@@ -53,8 +56,10 @@ def main(argv: Sequence[str]) -> int:
 
     runtime.setup("float64" if "float64" in {config.dtype for config in configs} else "float32")
 
+    from jaxnets.data.identity import describe
     from jaxnets.ensemble import load_members
     from jaxnets.report.classification import format_report
+    from jaxnets.report.older import note_older
     from jaxnets.tables import terminal_width
 
     members = load_members(args.workdir, args.checkpoint)
@@ -65,6 +70,9 @@ def main(argv: Sequence[str]) -> int:
         cli.naming_batch(f"--config.eval_batch_size={configs[0].eval_batch_size}"),
     ):
         metrics = {"checkpoint": args.checkpoint} | measure(members, configs[0], args.split)
+    for origin in metrics.get("members", [metrics]):
+        if origin["data_changed"]:
+            print(describe(origin["workdir"], origin["data_changed"]), file=sys.stderr)
     print(_heading(metrics))
     print(format_report(metrics, terminal_width()))
     if folder is None:
@@ -72,6 +80,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     for path in write_report(folder, metrics, only):
         print(f"wrote {path}")
+    if only is not None:
+        note_older(folder / "summary.json", metrics["step"], "python -m jaxnets.report")
     return 0
 
 
@@ -84,7 +94,8 @@ def evaluate(config: Any, workdir: Path, which: str, split: str = "test") -> dic
         split: "test" or "val".
 
     Raises:
-        UserError: no such checkpoint or split, or data of other classes than the network's.
+        UserError: no such checkpoint or split, data of other classes than the network's, or a
+            validation split that it may have been trained on.
     """
     from jaxnets.ensemble import load_member
 
@@ -97,12 +108,21 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
     Of several networks it also says, under "members", how good each is alone.
     """
     from jaxnets.data import load
+    from jaxnets.data.identity import changes, identity
     from jaxnets.ensemble import check_classes, log_mean, log_probabilities
 
     same_val = _check_data(members, split)
     data = load(config)
+    now = identity(data)
     for member in members:
         check_classes(member, data.class_names, data.source)
+        leaks = changes(member.meta.get("data"), now, ("train", "val"))
+        if leaks and split == "val":
+            raise UserError(
+                f"--split val: {data.source} is not what {member.workdir} was trained on "
+                f"({'; '.join(leaks)}), so it may have been trained on images of this split"
+            )
+        same_val = same_val and not leaks
     images, labels = data.test_images, data.test_labels
     if split == "val":
         images, labels = data.val_images, data.val_labels
@@ -110,7 +130,7 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
     each = [log_probabilities([m], images, m.config.eval_batch_size) for m in members]
     origins = [
         {"workdir": str(m.workdir), "step": m.step, "epoch": m.meta.get("epoch")}
-        | {"model": m.config.model.name}
+        | {"model": m.config.model.name, "data_changed": changes(m.meta.get("data"), now)}
         for m in members
     ]
     metrics = {

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import cli, console, distributed, starts
-from jaxnets import config as configs
 from jaxnets.data.identity import check_same
 from jaxnets.errors import UserError
 from jaxnets.workdir import begin, check_workdir, claim

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnets.data import load_dataset, split_validation
+from jaxnets.data.identity import identity
 from jaxnets.ensemble import load_member
 from jaxnets.evaluate import evaluate
 from jaxnets.workdir import read_config
@@ -60,8 +61,10 @@ def test_a_run_with_a_validation_split_reports_both(runs, command):
     assert (metrics["split"], metrics["selected_on"]) == ("test", "val")
     assert f"validation split of {val['n']} images" in result.out
 
+    kept = (workdir / "report" / "metrics.json").read_bytes()
     assert command("jaxnets.evaluate", "--workdir", workdir, "--split", "val").code == 0
-    metrics = json.loads((workdir / "report" / "metrics.json").read_text())
+    assert (workdir / "report" / "metrics.json").read_bytes() == kept
+    metrics = json.loads((workdir / "report-val" / "metrics.json").read_text())
     assert having(metrics, val) == val
     assert "val" not in metrics
     assert (metrics["split"], metrics["selected_on"]) == ("val", "val")
@@ -76,6 +79,26 @@ def test_selected_on(runs, tmp_path):
     old = evaluate(read_config(tmp_path / "old"), tmp_path / "old", "best")
     assert old["selected_on"] == "test"
     assert "val" not in old
+
+
+def test_other_data_than_it_was_trained_with(tmp_path, command, refused):
+    """Other test images are welcome, and noted; what may have been trained on validates nothing."""
+    known = identity(split_validation(DIGITS, VAL, seed=0))
+    for split in ("test", "train"):
+        workdir = tmp_path / split
+        before = known | {split: known[split] | {"images": 7}}
+        meta = {"selected_on": "val", "data": before}
+        fake_run(workdir, meta=meta, data__val_fraction=VAL)
+        result = command("jaxnets.evaluate", "--workdir", workdir)
+        assert result.code == 0
+        change = f"{split} images 7 -> {known[split]['images']:,}"
+        assert f"note: not the data that {workdir} was trained with: {change}\n" in result.err
+        metrics = json.loads((workdir / "report" / "metrics.json").read_text())
+        assert metrics["data_changed"] == [change]
+        assert ("val" in metrics) == (split == "test")
+    said = refused("jaxnets.evaluate", "--workdir", tmp_path / "train", "--split", "val")
+    assert "may have been trained on images of this split" in said
+    assert command("jaxnets.evaluate", "--workdir", tmp_path / "test", "--split", "val").code == 0
 
 
 def test_an_ensemble(runs, tmp_path, command):
@@ -147,6 +170,27 @@ def test_members_of_different_data(runs, tmp_path, refused):
     fake_run(tmp_path / "x", data__name="cifar10", data__val_fraction=VAL)
     err = refused("jaxnets.evaluate", "--workdir", runs[0][0], tmp_path / "x")
     assert "trained on different data" in err
+
+
+def test_figures_of_another_step_are_noted(tmp_path, command):
+    """As beside a page of a best checkpoint that since was bettered."""
+    fake_run(tmp_path / "x")
+    folder = tmp_path / "x" / "report"
+    folder.mkdir()
+    for content, noted in (('[{"step": 9}]', True), ('[{"step": 1}]', False), ("[]", False)):
+        (folder / "summary.json").write_text(content)
+        result = command("jaxnets.evaluate", "--workdir", tmp_path / "x")
+        assert result.code == 0
+        assert ("jaxnets.report wrote there is of step 9" in result.err) == noted
+
+
+def test_a_run_twice_is_no_ensemble(runs, tmp_path, refused, monkeypatch):
+    workdir = runs[0][0]
+    (tmp_path / "link").symlink_to(workdir)
+    monkeypatch.chdir(tmp_path)
+    for again in (workdir, "link"):
+        err = refused("jaxnets.evaluate", "--workdir", workdir, again)
+        assert f"--workdir {again}: the same run twice" in err
 
 
 def test_a_member_knows_its_checkpoint(runs):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxnets.errors import UserError
 from jaxnets.report import run as report_run
 from jaxnets.report.__main__ import write_report
 from jaxnets.report.calibration import calibration, softmax
+from jaxnets.report.classification import format_report
 from jaxnets.report.confusion import confusion_figure, confusion_matrix
 from jaxnets.report.figure import to_png
 from jaxnets.run_log import RunLog, read_rows
@@ -232,6 +234,43 @@ def test_mistakes_of_the_user(trained, tmp_path, refused):
     for output in (tmp_path / "file" / "x", tmp_path / "file", tmp_path / ("x" * 300)):
         err = refused(module, "--workdir", trained, "--output", output)
         assert f"{output}: cannot be written" in err
+
+
+def test_evaluation_draws_the_same_confusion_matrix(report, trained, tmp_path, command):
+    args = ("--workdir", trained, "--output", tmp_path / "x")
+    assert command("jaxnets.evaluate", *args).code == 0
+    drawn = (tmp_path / "x" / "confusion.png").read_bytes()
+    assert drawn == (report / "confusion.png").read_bytes()
+
+
+def test_the_table_has_the_words_of_the_terminal(report, trained, command):
+    terminal = format_report(stored(report, "classes") | {"confusion": []})
+    page = Page(report / "index.html")
+    for words in ("mean", "weighted mean"):
+        assert re.search(rf"^{words} +\d", terminal, re.M)
+        assert f"<td>{words}</td>" in page.source or f">{words}<" in page.source
+    assert "mean of" not in page.text
+
+
+def test_another_checkpoint_has_its_own_folder_and_was_not_chosen(
+    report, trained, command, monkeypatch
+):
+    """On data that is no longer that of training, which is noted."""
+    data = load_dataset("digits")
+    images = data.test_images.copy()
+    images[5] = 255 - images[5]
+    monkeypatch.setattr(report_run, "load", lambda _: data._replace(test_images=images))
+    before = {path: path.read_bytes() for path in report.iterdir()}
+    result = command("jaxnets.report.__main__", "--workdir", trained, "--checkpoint", "last")
+    assert result.code == 0, result.err
+    assert "chosen on" not in result.out
+    assert result.err == (f"note: not the data that {trained} was trained with: pixels of test\n")
+    assert {path: path.read_bytes() for path in report.iterdir()} == before
+    (summary,) = stored(trained / "report-last", "summary")
+    assert (summary["checkpoint"], summary["selected_on"]) == ("last", None)
+    page = Page(trained / "report-last" / "index.html")
+    assert "No set chose it." in page.text
+    assert "chosen on" not in page.text
 
 
 def test_missing_data_is_said(trained, tmp_path, refused):

@@ -78,7 +78,8 @@ def test_evaluate_repeats_the_figures_of_the_log(trained, command):
     for which, row in (("best", best), ("last", rows[-1]), (str(2 * STEPS), rows[1])):
         result = command("jaxnets.evaluate", "--workdir", trained, "--checkpoint", which)
         assert result.code == 0, result.err
-        metrics = json.loads((trained / "report" / "metrics.json").read_text())
+        folder = trained / ("report" if which == "best" else f"report-{which}")
+        metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["accuracy"] == pytest.approx(row["eval/accuracy"])
         assert metrics["loss"] == pytest.approx(row["eval/loss"], rel=1e-6)
         assert (metrics["n"], metrics["step"]) == (359, row["step"])

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnets import cli, console
-from jaxnets import config as configs
 from jaxnets.data import load
 from jaxnets.data.identity import check_same, identity
 from jaxnets.errors import UserError

@@ -5,7 +5,8 @@
 
 Learning curves, confusion, scores, mistakes, calibration and augmentation: one page, index.html,
 that needs nothing else and no connection, and each part as PNG and JSON beside it.  Files of an
-earlier report are replaced.
+earlier report are replaced; another checkpoint than the best has a folder of its own, such as
+<workdir>/report-last.
 """
 
 import json
@@ -15,6 +16,8 @@ from pathlib import Path
 from jaxnets import cli
 from jaxnets.aside import check_folder
 from jaxnets.errors import renamed
+from jaxnets.report.older import note_older
+from jaxnets.workdir import report_folder
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--data-dir", help="where the data lies, if not where training found it")
     args = parser.parse_args(argv)
-    output = args.output or args.workdir[0] / "report"
+    output = args.output or report_folder(args.workdir[0], args.checkpoint)
 
     from jaxnets.report.run import check_runs, read_runs
 
@@ -41,13 +44,16 @@ def main(argv: Sequence[str]) -> int:
     ):
         runs = read_runs(args.workdir, args.checkpoint, args.data_dir)
     for run in runs:
+        chosen = f", chosen on {run.selected_on}" if run.selected_on else ""
         print(
-            f"{run.name}, checkpoint {run.checkpoint} (step {run.step}, epoch {run.epoch}), best "
-            f"chosen on {run.selected_on}: accuracy {run.scores['accuracy']:.2%}, "
+            f"{run.name}, checkpoint {run.checkpoint} (step {run.step}, epoch {run.epoch})"
+            f"{chosen}: accuracy {run.scores['accuracy']:.2%}, "
             f"loss {run.loss:.4f}, ECE {run.calibration['ece']:.2%}"
         )
     written = write_report(output, runs)
     print(f"wrote {written[-1]} and {len(written) - 1} figures and tables beside it")
+    if len(runs) == 1:
+        note_older(output / "metrics.json", runs[0].step, "python -m jaxnets.evaluate")
     return 0
 
 

@@ -73,6 +73,7 @@ def classification_report(
 
 
 _SCORES = ("precision", "recall", "f1")
+MEANS = ("mean", "weighted mean")  # what a table calls "macro" and "weighted"
 
 
 # Heading, and letters of the column with its gap; the first ones are the first to go.
@@ -85,7 +86,7 @@ def format_report(report: Mapping, width: float = math.inf) -> str:
     Columns that do not fit are left out, which a line below says.
     """
     classes = report["classes"]
-    names = max(len("weighted mean"), *(len(row["name"]) for row in classes))
+    names = max(len(MEANS[1]), *(len(row["name"]) for row in classes))
     left_out: list[str] = []
     for column in list(_COLUMNS)[:-1]:
         if names + sum(_COLUMNS.values()) - sum(_COLUMNS[c] for c in left_out) > width:
@@ -102,8 +103,8 @@ def format_report(report: Mapping, width: float = math.inf) -> str:
     lines = [line("class", {c: c for c in kept})]
     lines += [line(row["name"], scores(row, row["support"])) for row in classes]
     lines.append("-" * len(lines[0]))
-    lines.append(line("mean", scores(report["macro"], n)))
-    lines.append(line("weighted mean", scores(report["weighted"], n)))
+    lines.append(line(MEANS[0], scores(report["macro"], n)))
+    lines.append(line(MEANS[1], scores(report["weighted"], n)))
     if left_out:
         lines.append(f"left out, for a wider terminal: {', '.join(left_out)}")
     lines.append(f"accuracy {report['accuracy']:.2%}, top-5 {report['top5']:.2%} of {n:,} images")

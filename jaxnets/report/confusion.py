@@ -9,6 +9,8 @@ import numpy as np
 from jaxnets.errors import UserError
 from jaxnets.report.figure import LIGHT, Theme, label, to_png, write
 
+TITLE = "Confusion matrix"
+
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts (num_classes, num_classes), int64: rows are true classes, columns predicted ones.
@@ -45,7 +47,7 @@ def plot_confusion(
     path: str | os.PathLike,
     *,
     normalise: bool = False,
-    title: str = "Confusion matrix",
+    title: str = TITLE,
 ) -> Path:
     """Draws a confusion matrix (K, K) as PNG and returns `path`.
 
@@ -68,7 +70,7 @@ def confusion_figure(
     theme: Theme = LIGHT,
     *,
     normalise: bool = False,
-    title: str = "Confusion matrix",
+    title: str = TITLE,
 ):
     """The matplotlib figure of `plot_confusion`."""
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm

@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxnets.report import html
 from jaxnets.report.calibration import FEW, reliability_figure
-from jaxnets.report.confusion import confusion_figure, normalise_rows
+from jaxnets.report.classification import MEANS
+from jaxnets.report.confusion import TITLE, confusion_figure, normalise_rows
 from jaxnets.report.curves import (
     Panel,
     Runs,
@@ -74,8 +75,8 @@ def confusion(run: RunData) -> Part:
         return Plot(name, draw, alt, size)
 
     plots = (
-        plot("confusion", "Confusion, images", False),
-        plot("confusion_normalised", "Confusion, % of the true class", True),
+        plot("confusion", TITLE, False),
+        plot("confusion_normalised", f"{TITLE}, % of the true class", True),
     )
     data = {
         "classes": run.class_names,
@@ -99,8 +100,8 @@ def classes(run: RunData) -> Part:
 
     lines = [cells(row, row["name"], row["support"]) for row in shown]
     means = [
-        cells(run.scores["macro"], "mean", run.scores["n"]),
-        cells(run.scores["weighted"], "weighted mean", run.scores["n"]),
+        cells(run.scores["macro"], MEANS[0], run.scores["n"]),
+        cells(run.scores["weighted"], MEANS[1], run.scores["n"]),
     ]
     body = html.table(heads, [*lines[:MANY], *means])
     if len(lines) > MANY:

@@ -103,7 +103,9 @@ def _facts(run: RunData) -> str:
 
 
 def selection(run: RunData) -> str:
-    """Which set chose the best checkpoint, and what that means for the numbers."""
+    """Which set chose the checkpoint, if any did, and what that means for the numbers."""
+    if run.selected_on is None:
+        return "No set chose it."
     if run.selected_on == "val":
         return (
             "The best checkpoint is chosen on the validation split; the test set had no say in it."
@@ -112,6 +114,9 @@ def selection(run: RunData) -> str:
         "The best checkpoint is chosen on the test set itself, so its test figures are a little "
         "too good."
     )
+
+
+_CHOSEN_ON = {"val": "validation", "test": "test", None: "nothing"}
 
 
 def _comparison(runs: Sequence[RunData], title: str) -> str:
@@ -123,7 +128,9 @@ def _comparison(runs: Sequence[RunData], title: str) -> str:
             "epoch": f"{run.epoch} of {run.epochs}",
             "parameters": f"{run.parameters:,}",
             "checkpoint": f"{run.checkpoint}, step {run.step:,}",
-            "best chosen on": {"val": "validation"}.get(run.selected_on, run.selected_on),
+            "chosen on": {"val": "validation", None: "nothing"}.get(
+                run.selected_on, run.selected_on
+            ),
             "model": run.model,
             "data": run.source,
         }

@@ -1,5 +1,6 @@
 """All that a report says about one run comes from here: log, checkpoint, logits, samples."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,8 @@ from jaxnets.checkpoint import find
 from jaxnets.config import decisive_keys
 from jaxnets.data import load
 from jaxnets.data.augment import make_augment
-from jaxnets.ensemble import differing_classes, load_member
+from jaxnets.data.identity import changes, describe, differing_classes, identity
+from jaxnets.ensemble import load_member
 from jaxnets.errors import UserError
 from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.classification import classification_report
@@ -31,8 +33,8 @@ class RunData(NamedTuple):
     checkpoint: str
     step: int
     epoch: int
-    selected_on: str
-    """Which split chose the best checkpoint: "val" or "test"."""
+    selected_on: str | None
+    """Which split chose this checkpoint as the best: "val" or "test"; None if none did."""
     parameters: int
     class_names: tuple[str, ...]
     records: list[Record]
@@ -133,6 +135,8 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
             f"{workdir} was trained on other classes than those of {data.source}: "
             f"{differing_classes(known, data.class_names)}"
         )
+    if other := changes(member.meta.get("data"), identity(data)):
+        print(describe(workdir, other), file=sys.stderr)
     labels = np.asarray(data.test_labels)
     logits = member.logits(data.test_images, config.eval_batch_size)
     probabilities = softmax(logits)
@@ -144,7 +148,7 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
         checkpoint=which,
         step=member.step,
         epoch=member.meta.get("epoch", 0),
-        selected_on=member.meta.get("selected_on", "test"),
+        selected_on=member.selected_on,
         parameters=member.num_parameters,
         class_names=member.class_names,
         records=read_metrics(workdir / METRICS),
