@@ -8,6 +8,12 @@ _MISH = {"widths": (16, 16, 32, 32), "num_blocks": (1, 2, 1, 1)}
 _DENSE = {"depth": 2, "widths": (16, 32, 32)}
 
 OPTIONS = [
+    # The defaults, narrow: at full size they take minutes.
+    ("se_resnet", {"num_channels": 16, "num_blocks": (1, 1, 1)}),
+    ("dense_se_resnet", _DENSE),
+    ("cifar100_v1", {"width": 1 / 16}),
+    ("cifar100_v4", {"width": 1 / 8}),
+    ("cifar100_v5", {"width": 1 / 4}),
     ("se_resnet", {"num_channels": 16, "num_blocks": (1, 1, 1), "se": "block", "drop": 0.2}),
     ("se_resnet", {"num_channels": 8, "num_blocks": (2, 1, 1), "se": "none"}),
     (

@@ -12,7 +12,14 @@ from jaxnets.models.audit import audit
 from jaxnets.port.names import slots
 
 # Minutes of a CPU: at full size only by hand, narrow ones with the suite.
-HEAVY = ("cifar100_v1", "dense_se_resnet", "resnet18")
+HEAVY = (
+    "cifar100_v1",
+    "cifar100_v4",
+    "cifar100_v5",
+    "dense_se_resnet",
+    "resnet18",
+    "se_resnet",
+)
 by_weight = pytest.mark.parametrize(
     ("name", "options"),
     [
