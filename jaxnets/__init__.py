@@ -12,10 +12,7 @@ if signals.is_command():  # before what takes time to import
 
 import importlib
 
-from jaxnets import _cpu_flags
 from jaxnets.errors import UserError
-
-_cpu_flags.apply()
 
 __version__ = "0.1.0"
 

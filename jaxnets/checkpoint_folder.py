@@ -2,6 +2,12 @@
 
 It holds `state`, a pytree of arrays, `meta`, JSON, and SHA256SUMS over both.  It is written aside
 and renamed: a kill at any moment leaves a whole one or none.
+
+Of several processes only the first one writes, all of it, though orbax could let each write a part.
+Every process holds the whole state, so each part would be a copy of what the first one has; one
+writer needs no barrier, so that a process which dies cannot leave the others waiting in a save, or
+half a checkpoint; and the file is the same for any number of processes.  The limit: the state must
+fit one device and one host's memory, and is written at the speed of one host.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""How the processes of one run find each other, and what they say where jax's runtime ends them.
+"""How the processes of one run find each other, and what is said where jax's runtime ends them.
 
 When another process is gone, or does not come, jax's coordination service aborts this one from a
 thread of its own, past Python's exceptions and signal handlers, with a text for its developers.
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
+from jaxnets._cpu_flags import PATIENCE
 from jaxnets.errors import UserError
 
 CONNECT_SECONDS = 120
@@ -25,6 +26,11 @@ HEARTBEAT_SECONDS = 30
 _LOST = (
     "another process ended or is out of reach (its own output says why); start all again with the "
     "same command to go on from the last checkpoint"
+)
+_STUCK = (
+    "XLA ended this process (its words are above); devices that this CPU only pretends to have "
+    "waited too long for each other: keep the machine less busy, give --config.devices=1, or raise "
+    f"{PATIENCE} in XLA_FLAGS; the same command goes on from the last checkpoint"
 )
 # Text, exit code, and the file descriptor that the text goes to.
 _last_words = _LOST, 1, 2
@@ -90,6 +96,12 @@ def _waiting(coordinator: str | None, count: int | None, me: int | None) -> str:
     if count is not None:
         others = "process 1" if count == 2 else f"processes 1 to {count - 1}"
     return f"{this}{of}: {limit} {others} to come to {coordinator}"
+
+
+def expect_late_devices() -> None:
+    """XLA aborts where devices that share a CPU's cores come too late: then one line says so."""
+    _catch_abort()
+    _choose_last_words(_STUCK, 1, 2)
 
 
 def say_last_words(_: int = 0) -> NoReturn:

@@ -1,16 +1,18 @@
-"""Process-wide settings of a command: precision, memory, compilation cache, quiet libraries."""
+"""Process-wide settings of a command: precision, speed, compilation cache, quiet libraries."""
 
 import logging
 import os
 import warnings
 from pathlib import Path
 
-from jaxnets import _cpu_memory
+from jaxnets import _cpu_flags, _cpu_memory
 from jaxnets.errors import UserError
 
 
 def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
     """Before the first array: 64-bit types where `dtype` needs them, and the compilation cache.
+
+    On a CPU also the flag of `_cpu_flags`, which changes the arithmetic of the whole process.
 
     `one_heap` is for long training: on a CPU steps become faster and compilation slower.
 
@@ -19,6 +21,7 @@ def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
     Raises:
         UserError: JAX_DISABLE_JIT is set.
     """
+    _cpu_flags.apply()
     if one_heap:
         _cpu_memory.one_heap()
     import jax

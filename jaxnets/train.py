@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets import cli, console, distributed, starts
+from jaxnets import cli, console, distributed, rendezvous, starts
 from jaxnets.data.identity import check_same
 from jaxnets.errors import UserError
 from jaxnets.workdir import begin, check_workdir, claim
@@ -80,6 +80,9 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
                 start = {"parameters": params, "epochs": config.num_epochs}
                 starts.record(workdir, starts.describe("jaxnets.train", argv, **start))
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
+        devices = run.task.layout.devices
+        if len(devices) > 1 and devices[0].platform == "cpu" and jax.process_count() == 1:
+            rendezvous.expect_late_devices()
         return train(config, run, workdir)
 
 

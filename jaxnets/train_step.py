@@ -58,7 +58,9 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
     """
     log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     target = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    return -(1 - label_smoothing) * target - label_smoothing * log_p.mean(1)
+    loss = -(1 - label_smoothing) * target
+    # Without smoothing another class's logit may be -Inf: its product with 0 would be NaN.
+    return loss - label_smoothing * log_p.mean(1) if label_smoothing else loss
 
 
 def dropout_key(seed: int, step: jax.Array) -> jax.Array:

@@ -1,8 +1,11 @@
 """float64 in JAX for every parity test, and only for them."""
 
-import jaxnets  # noqa: F401, I001 - before jax: it sets the CPU's XLA flag
 import jax
 import pytest
+
+from jaxnets import _cpu_flags
+
+_cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
 
 
 @pytest.fixture(scope="module", autouse=True)

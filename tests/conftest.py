@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
-from jaxnets import _cpu_memory, cli, signals
+from jaxnets import _cpu_flags, _cpu_memory, cli, signals
+
+_cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
 
 
 class Result(NamedTuple):

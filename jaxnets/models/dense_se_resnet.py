@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnets.extrema import relu
 from jaxnets.models import checks, initial
 from jaxnets.models.layers import (
     BatchNorm,
@@ -78,9 +79,9 @@ class SEBasicBlock(nnx.Module):
         self.dropout = Dropout(drop, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = relu(self.bn1(self.conv1(x)))
         y = self.se(self.bn2(self.conv2(y)))
-        return self.dropout(jax.nn.relu(y + self.downsample(x)))
+        return self.dropout(relu(y + self.downsample(x)))
 
 
 class DenseSEResNet(nnx.Module):
@@ -151,7 +152,7 @@ class DenseSEResNet(nnx.Module):
         self.fc = Classifier(in_channels, num_classes, rngs=rngs, **kw)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = jax.nn.relu(self.bn1(self.conv1(x)))
+        x = relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(self.dropout(x.mean((1, 2))))
 

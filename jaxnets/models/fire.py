@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import UserError
+from jaxnets.extrema import relu
 from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Flatten, ReLU, Sequential
 
@@ -61,7 +62,7 @@ class ResidualBlock(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jax.nn.relu(self.conv(x) + x)
+        return relu(self.conv(x) + x)
 
 
 def classifier(features: int, num_classes: int, drop: float, **kw) -> Sequential:

@@ -17,6 +17,7 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 
+from jaxnets.extrema import max_pool, relu
 from jaxnets.models import checks, initial
 
 
@@ -175,16 +176,20 @@ def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     else:
         total, squares, count = sums
     offset = total / count
-    return shift + offset, jnp.maximum(squares / count - offset**2, 0), count
+    return shift + offset, relu(squares / count - offset**2), count
 
 
 class Dropout(nnx.Dropout):
-    """Zeroes each value with probability `rate` and divides the others by 1 - rate, in training."""
+    """Zeroes each value with probability `rate` and divides the others by 1 - rate, in training.
+
+    What is dropped is multiplied by 0, as in PyTorch: NaN and Inf become NaN.
+    """
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.deterministic or self.rate == 0:
             return x
-        return jnp.where(self.mask(x.shape), x / (1 - self.rate), 0)
+        x = x / (1 - self.rate)
+        return jnp.where(self.mask(x.shape), x, 0 * x)
 
     def mask(self, shape: tuple[int, ...]) -> jax.Array:
         """The next mask, bool, True where a value is kept.
@@ -214,7 +219,7 @@ class ReLU(nnx.Module):
     """max(x, 0)."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jax.nn.relu(x)
+        return relu(x)
 
 
 class Mish(nnx.Module):
@@ -235,7 +240,7 @@ class MaxPool(nnx.Module):
     """Maximum over windows of 2x2, stride 2: (N, H, W, C) -> (N, H//2, W//2, C)."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nnx.max_pool(x, (2, 2), strides=(2, 2), padding="VALID")
+        return max_pool(x)
 
 
 class GlobalAvgPool(nnx.Module):

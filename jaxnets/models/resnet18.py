@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnets.extrema import relu
 from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequential
 
@@ -33,8 +34,8 @@ class BasicBlock(nnx.Module):
             )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = jax.nn.relu(self.bn1(self.conv1(x)))
-        return jax.nn.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = relu(self.bn1(self.conv1(x)))
+        return relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 class ResNet18(nnx.Module):
@@ -86,6 +87,6 @@ class ResNet18(nnx.Module):
         self.linear = Classifier(in_channels, num_classes, rngs=rngs, **kw)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = jax.nn.relu(self.bn1(self.conv1(x)))
+        x = relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(self.dropout(x.mean((1, 2))))

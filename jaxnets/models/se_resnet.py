@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import UserError
+from jaxnets.extrema import relu
 from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequential
 
@@ -25,7 +26,7 @@ class SEBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         s = x.mean((1, 2), keepdims=True)
-        s = jax.nn.sigmoid(self.conv2(jax.nn.relu(self.conv1(s))))
+        s = jax.nn.sigmoid(self.conv2(relu(self.conv1(s))))
         return x * s
 
 
@@ -66,9 +67,9 @@ class BasicBlock(nnx.Module):
         self.dropout = Dropout(drop, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = relu(self.bn1(self.conv1(x)))
         y = self.seblock(self.bn2(self.conv2(y)))
-        return self.dropout(jax.nn.relu(y + self.shortcut(x)))
+        return self.dropout(relu(y + self.shortcut(x)))
 
 
 class SEResNet(nnx.Module):
@@ -148,7 +149,7 @@ class SEResNet(nnx.Module):
         self.linear = Classifier(in_channels, num_classes, rngs=rngs, **kw)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = jax.nn.relu(self.bn1(self.conv1(x)))
+        x = relu(self.bn1(self.conv1(x)))
         x = self.seblock(x)
         for layer in self.residual_layers:
             x = layer(x)

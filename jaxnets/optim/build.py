@@ -88,7 +88,8 @@ def _clip(optim: "_Section") -> optax.GradientTransformation:
     if kind == "none":
         return optax.identity()
     limit = optim.number("clip_at", f"a number > 0 for clip={kind!r}", lambda v: v > 0)
-    return optax.clip(limit) if kind == "value" else transforms.clip_by_global_norm(limit)
+    clip = transforms.clip_by_value if kind == "value" else transforms.clip_by_global_norm
+    return clip(limit)
 
 
 def _lookahead(optim: "_Section", tx: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets import extrema
 from jaxnets.errors import UserError
 from jaxnets.optim.schedules import Schedule
 
@@ -40,6 +41,16 @@ class LookaheadState(NamedTuple):
     inner: optax.OptState
 
 
+def clip_by_value(limit: float) -> optax.GradientTransformation:
+    """Each g cut to [-limit, limit]: `torch.nn.utils.clip_grad_value_`, which keeps NaN."""
+
+    def update(grads, state, params=None):
+        del params
+        return jax.tree.map(lambda g: extrema.clip(g, limit), grads), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
+
+
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     """g * min(1, max_norm / (|g| + 1e-6)), |g| over all leaves: `torch.nn.utils.clip_grad_norm_`.
 
@@ -52,7 +63,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     def update(grads, state, params=None):
         del params
         norm = jnp.sqrt(sum(squares(g) for g in jax.tree.leaves(grads)))
-        scale = jnp.minimum(max_norm / (norm + 1e-6), 1)
+        scale = extrema.clip(max_norm / (norm + 1e-6), 1)
         return jax.tree.map(lambda g: g * scale.astype(g.dtype), grads), state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
