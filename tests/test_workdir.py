@@ -31,7 +31,7 @@ SCHEDULES = {
 
 
 def config_of(*args: str):
-    return configs.parse(["--config", CONFIG, *args], usage="")[0]
+    return configs.read(CONFIG, list(args))
 
 
 @pytest.mark.parametrize("per", ["step", "epoch"])

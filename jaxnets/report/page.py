@@ -128,9 +128,7 @@ def _comparison(runs: Sequence[RunData], title: str) -> str:
             "epoch": f"{run.epoch} of {run.epochs}",
             "parameters": f"{run.parameters:,}",
             "checkpoint": f"{run.checkpoint}, step {run.step:,}",
-            "chosen on": {"val": "validation", None: "nothing"}.get(
-                run.selected_on, run.selected_on
-            ),
+            "chosen on": _CHOSEN_ON[run.selected_on],
             "model": run.model,
             "data": run.source,
         }
