@@ -23,7 +23,9 @@ def main(argv: Sequence[str]) -> int:
     parser = cli.Parser("jaxnets.data", __doc__)
     parser.add_argument("--name", default="folder", help=f"{', '.join(DATASETS)}; default: folder")
     parser.add_argument("--dir", help="where it lies; default: $JAXNETS_DATA, or data/")
-    parser.add_argument("--image-size", type=cli.whole(1), default=32, metavar="N", help="folder: NxN")
+    parser.add_argument(
+        "--image-size", type=cli.whole(1), default=32, metavar="N", help="folder: NxN"
+    )
     parser.add_argument(
         "--skip-bad", action="store_true", help="folder: leave out images that cannot be read"
     )

@@ -219,7 +219,9 @@ def _nhwc(planes: np.ndarray) -> np.ndarray:
 
 def _entry(record: object, key: str, where: Path) -> object:
     if not isinstance(record, dict) or key not in record:
-        kind = f"keys: {', '.join(map(str, record)):.200}" if isinstance(record, dict) else "no dict"
+        kind = (
+            f"keys: {', '.join(map(str, record)):.200}" if isinstance(record, dict) else "no dict"
+        )
         raise UserError(f"{where}: no {key!r} in it ({kind}); fetch it again")
     return record[key]
 

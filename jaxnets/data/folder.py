@@ -34,9 +34,7 @@ class _Split(NamedTuple):
     """Files that are left out."""
 
 
-def find(
-    root: Path, size: int, *, skip_bad: bool = False, test_fraction: float = 0.0
-) -> Source:
+def find(root: Path, size: int, *, skip_bad: bool = False, test_fraction: float = 0.0) -> Source:
     """The images below `root`, to be read as uint8 (N, size, size, 3) by `images.read_images`.
 
     Args:

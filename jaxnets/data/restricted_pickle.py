@@ -44,7 +44,7 @@ def restricted_loads(data: bytes, path_for_messages: object) -> Any:
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(
             f"{path_for_messages}: not a readable pickle of arrays, perhaps truncated "
-            f"({type(error).__name__}: {str(error):.200}); fetch it again"
+            f"({type(error).__name__}: {error!s:.200}); fetch it again"
         ) from error
     return value
 

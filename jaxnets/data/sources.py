@@ -79,9 +79,7 @@ def load_dataset(
     root = Path(data_dir or os.environ.get("JAXNETS_DATA") or "data").expanduser()
     try:
         if name == "folder":
-            source = folder.find(
-                root, image_size, skip_bad=skip_bad, test_fraction=test_fraction
-            )
+            source = folder.find(root, image_size, skip_bad=skip_bad, test_fraction=test_fraction)
             return cached(f"folder-{image_size}", source, root) if cache else source.read()
         return _LOADERS[name](root, cache)
     except OSError as error:
