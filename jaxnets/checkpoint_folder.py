@@ -24,8 +24,8 @@ from typing import Any
 
 import jax
 
-from jaxnets import checksums, regular
 from jaxnets.errors import UserError
+from jaxnets.files import checksums, regular
 
 
 class Damaged(UserError):

@@ -19,8 +19,8 @@ from typing import Any
 
 from jaxnets import config as configs
 from jaxnets import signals
-from jaxnets.aside import write_text
 from jaxnets.errors import UserError, unknown
+from jaxnets.files.atomic import write_text
 
 STDOUT = "-"
 """As the name of a file, where a command says so: the standard output."""

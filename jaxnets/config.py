@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError, unknown
-from jaxnets.regular import parse_json
+from jaxnets.files.regular import parse_json
 
 # Keys that may differ between a run and its continuation: they do not change its numbers.
 FREE_KEYS = (

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets import cli
-from jaxnets.aside import check_folder, write_text
 from jaxnets.errors import UserError, renamed
+from jaxnets.files.atomic import check_folder, write_text
 from jaxnets.run_log import METRICS
 from jaxnets.workdir import read_config, report_folder
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxnets import cli
-from jaxnets.aside import check_file, written_aside
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import check_file, written_aside
 from jaxnets.workdir import read_config
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.data.images import find_images, read_images
-from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
-from jaxnets.regular import check_zip, open_file, read_bytes
+from jaxnets.files.regular import check_zip, open_file, read_bytes
+from jaxnets.files.restricted_pickle import restricted_loads
 
 _NPZ_KEYS = ("data", "images", "x")
 _ID, _LONGEST = (str, bytes, int, np.integer), 4096  # as long as a path may be

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnets.aside import write_text
 from jaxnets.errors import UserError
 from jaxnets.events import Events
-from jaxnets.regular import open_file, parse_json, read_text
+from jaxnets.files.atomic import write_text
+from jaxnets.files.regular import open_file, parse_json, read_text
 
 METRICS = "metrics.jsonl"
 

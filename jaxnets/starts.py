@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import UserError
+from jaxnets.files.regular import open_file, parse_json, read_text
 from jaxnets.hardware import cores, processor
-from jaxnets.regular import open_file, parse_json, read_text
 
 STARTS = "starts.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import config as configs
-from jaxnets.aside import write_text
 from jaxnets.errors import UserError
-from jaxnets.regular import open_file, read_text
+from jaxnets.files.atomic import write_text
+from jaxnets.files.regular import open_file, read_text
 from jaxnets.run_log import METRICS, read_rows
 from jaxnets.starts import STARTS
 

@@ -28,10 +28,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets import checksums, cli, signals
+from jaxnets import cli, signals
 from jaxnets.data import cifar, tfds_source
-from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
+from jaxnets.files import checksums
+from jaxnets.files.restricted_pickle import restricted_loads
 from jaxnets.predict_inputs import read_inputs
 from tests import data_fakes as fakes
 from tests.fuzz_damage import altered, damaged

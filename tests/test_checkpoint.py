@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint, checkpoint_folder, checksums
+from jaxnets import checkpoint, checkpoint_folder
 from jaxnets.checkpoint import Checkpoints
 from jaxnets.errors import UserError
+from jaxnets.files import checksums
 from tests.small_disk import remount, small_disk
 
 KEEP = 2

@@ -16,8 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from jaxnets import cli
-from jaxnets.aside import check_file, check_folder, write_text
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import check_file, check_folder, write_text
 from tests.small_disk import remount, small_disk
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import numpy as np
 import pickles
 import pytest
 
-from jaxnets.data import restricted_pickle
-from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
+from jaxnets.files import restricted_pickle
+from jaxnets.files.restricted_pickle import restricted_loads
 
 
 def load(blob: bytes):

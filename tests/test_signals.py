@@ -81,7 +81,7 @@ def test_what_was_said_before_is_not_lost():
 
 WRITES = """
 from pathlib import Path
-from jaxnets.aside import written_aside
+from jaxnets.files.atomic import written_aside
 signals.listen()
 with written_aside(Path(sys.argv[1])) as aside:
     aside.write_text("half")

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from jaxnets import pt_check
 from jaxnets.errors import UserError
-from jaxnets.regular import open_file
+from jaxnets.files import pt_check
+from jaxnets.files.regular import open_file
 from jaxnets.run_log import Progress
 from torch_ref.step import Task, Totals
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jaxnets import pt_check
 from jaxnets.config import model_options
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
-from jaxnets.regular import open_file, read_bytes
+from jaxnets.files import pt_check
+from jaxnets.files.regular import open_file, read_bytes
 from torch_ref.augment import make_augment
 from torch_ref.models import create_model
 from torch_ref.optim import make_optimizer

@@ -21,11 +21,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets.aside import check_file, write_text
 from jaxnets.bench.case import Case, Effort, cases, dtypes, numbers
 from jaxnets.bench.rows import measured
 from jaxnets.errors import UserError
-from jaxnets.regular import parse_json
+from jaxnets.files.atomic import check_file, write_text
+from jaxnets.files.regular import parse_json
 
 _DAY = 86400.0
 

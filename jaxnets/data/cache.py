@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.aside import removing
 from jaxnets.data.dataset import Dataset, Source
-from jaxnets.regular import open_file
+from jaxnets.files.atomic import removing
+from jaxnets.files.regular import open_file
 
 _FORMAT = 2  # raise when the meaning of a cached file changes
 _ARRAYS = Dataset._fields[:4]

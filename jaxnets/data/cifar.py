@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnets.data.dataset import Dataset, Source, checked_labels
-from jaxnets.data.restricted_pickle import restricted_loads
 from jaxnets.errors import UserError
-from jaxnets.regular import open_file, read_bytes
+from jaxnets.files.regular import open_file, read_bytes
+from jaxnets.files.restricted_pickle import restricted_loads
 
 PIXELS = 3 * 32 * 32
 _LARGEST_FILE = 1 << 30  # six times the largest of the publisher's

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.errors import UserError
-from jaxnets.regular import open_file
+from jaxnets.files.regular import open_file
 
 _IMAGE_NAME = re.compile(r"[^.].*\.(bmp|gif|jpe?g|p[bgpn]m|png|tiff?|webp)", re.I | re.S)
 _THREADS = 8  # each holds one decoded image at most

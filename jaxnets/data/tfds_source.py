@@ -19,7 +19,7 @@ import numpy as np
 from jaxnets.data.cifar import Cifar, decode_binary, decode_names, read_members
 from jaxnets.data.dataset import Dataset, Source, checked_labels
 from jaxnets.errors import UserError
-from jaxnets.regular import check_below
+from jaxnets.files.regular import check_below
 
 HOST = "https://www.cs.toronto.edu/~kriz/"
 _PATIENCE = 4.0  # seconds for the host to answer

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets.aside import check_folder
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import check_folder
 from jaxnets.parity import layers_command
 
 # Of float64, by optimizer.  A bias in front of a BatchNorm has no gradient but rounding, and Adam

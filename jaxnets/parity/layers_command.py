@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxnets import cli
-from jaxnets.aside import check_folder
 from jaxnets.errors import UserError
-from jaxnets.regular import open_file
+from jaxnets.files.atomic import check_folder
+from jaxnets.files.regular import open_file
 
 if TYPE_CHECKING:
     from jaxnets.parity.layers import Model

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from jaxnets.aside import write_text
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import write_text
 from jaxnets.parity.layers import BOUNDS, INPUT, Comparison, Model, Row, beyond
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
 from jaxnets.tables import show as show_table

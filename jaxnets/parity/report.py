@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnets.aside import write_text
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import write_text
 from jaxnets.parity.run import Row, Side
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
 

@@ -12,13 +12,13 @@ import ml_dtypes
 import numpy as np
 
 from jaxnets import signals
-from jaxnets.aside import removing
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import removing
+from jaxnets.files.regular import read_bytes
 from jaxnets.port import folder, foreign
 from jaxnets.port.guess import Model, guess, with_shared_names
 from jaxnets.port.names import WRAPPING, StateDict, clean_names
 from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_file, to_tensors
-from jaxnets.regular import read_bytes
 
 # Where training scripts put the state_dict inside a larger checkpoint.
 _WRAPPERS = ("net", "state_dict", "model", "model_state_dict")

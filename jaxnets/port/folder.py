@@ -15,9 +15,9 @@ from flax import nnx
 
 from jaxnets import checkpoint as checkpoints
 from jaxnets.errors import UserError
+from jaxnets.files.regular import parse_json, read_text
 from jaxnets.port.guess import Model, describe, num_classes
 from jaxnets.port.names import Slot, StateDict, check_names
-from jaxnets.regular import parse_json, read_text
 from jaxnets.workdir import CONFIG
 
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnets import regular
 from jaxnets.errors import UserError
+from jaxnets.files import regular
 from jaxnets.port.names import StateDict, told_by_rank
 from jaxnets.port.tensors import one_line
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from jaxnets import pt_check, regular
 from jaxnets.errors import UserError
+from jaxnets.files import pt_check, regular
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets.aside import check_folder
 from jaxnets.errors import renamed
+from jaxnets.files.atomic import check_folder
 from jaxnets.report.older import note_older
 from jaxnets.workdir import report_folder
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnets.aside import written_aside
+from jaxnets.files.atomic import written_aside
 
 # Okabe & Ito's colours, which the colour-blind tell apart; without their yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from jaxnets.regular import open_file, read_text
+from jaxnets.files.regular import open_file, read_text
 
 SUMS = "SHA256SUMS"
 

@@ -10,7 +10,7 @@ import pickletools
 import zipfile
 from typing import Any, BinaryIO
 
-from jaxnets.regular import check_zip
+from jaxnets.files.regular import check_zip
 
 _ALWAYS = 1_000_000  # objects: so many may come of a small file whose parts are shared
 _PICKLES = 5  # of the old format: magic number, protocol, system, content, storages
