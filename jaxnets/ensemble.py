@@ -13,11 +13,11 @@ from jaxnets import checkpoint
 from jaxnets.config import model_options
 from jaxnets.data.augment import normalize
 from jaxnets.data.identity import differing_classes
+from jaxnets.devices.layout import AXIS, make_layout
 from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.models import checks, create_abstract
 from jaxnets.models.functional import Arrays, Network, split
-from jaxnets.parallel import AXIS, make_layout
 from jaxnets.port.names import check_names
 from jaxnets.workdir import CONFIG, read_config
 

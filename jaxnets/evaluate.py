@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     if folder is not None:  # before the minutes that an evaluation may take
         check_folder(folder, f"--output {folder}")
 
-    from jaxnets import runtime
+    from jaxnets.devices import runtime
 
     runtime.setup("float64" if "float64" in {config.dtype for config in configs} else "float32")
 

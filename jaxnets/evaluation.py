@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.ahead import Ahead
-from jaxnets.parallel import AXIS
+from jaxnets.devices.layout import AXIS
 from jaxnets.train_step import Task, eval_step
 
 

@@ -1,7 +1,7 @@
 """Maximum and minimum that keep NaN.
 
 XLA's own do not on a CPU (jaxlib 0.10): `jnp.maximum`, `jax.nn.relu` and `jnp.clip` of large arrays
-turn NaN into a number under the flag of `_cpu_flags`, `nnx.max_pool` and `jnp.max` even without.
+turn NaN into a number under the flag of `cpu_flags`, `nnx.max_pool` and `jnp.max` even without.
 A network would give finite logits for an image of NaN, and training that diverged would not stop.
 Comparisons are exact under every setting; a gradient goes where PyTorch lets it go.
 """

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     _check_arguments(args)
     dtypes = {read_config(workdir).dtype for workdir in args.workdir}
 
-    from jaxnets import runtime
+    from jaxnets.devices import runtime
 
     runtime.setup("float64" if "float64" in dtypes else "float32")
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets import distributed
 from jaxnets.checkpoint import Checkpoints
+from jaxnets.devices import distributed
 
 
 class Saver:

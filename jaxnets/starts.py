@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxnets.devices.hardware import cores, processor
 from jaxnets.errors import UserError
 from jaxnets.files.regular import open_file, parse_json, read_text
-from jaxnets.hardware import cores, processor
 
 STARTS = "starts.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

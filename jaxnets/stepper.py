@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets import _cpu_memory
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
+from jaxnets.devices import cpu_memory
 from jaxnets.train_step import Task, Totals, TrainState, advance, train_step, train_steps
 
 _MANY = "many"  # the program of as many steps as it is told
@@ -90,7 +90,7 @@ class Stepper:
                 self._programs[program] = compiled
                 self._say(f"compiled {name(program)} in {seconds:.1f} s")
         if self._task.layout.devices[0].platform == "cpu":
-            _cpu_memory.keep(max(map(_temporaries, self._programs.values())))
+            cpu_memory.keep(max(map(_temporaries, self._programs.values())))
 
     def _number(self, count: int) -> jax.Array:
         """An int32 on the devices."""

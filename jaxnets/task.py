@@ -13,11 +13,11 @@ from jaxnets.data import Dataset, load
 from jaxnets.data.augment import make_augment
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.data.identity import identity
+from jaxnets.devices.layout import make_layout
 from jaxnets.errors import UserError
 from jaxnets.models import create_model
 from jaxnets.models.functional import Network, split
 from jaxnets.optim import make_optimizer, slow_weights
-from jaxnets.parallel import make_layout
 from jaxnets.train_step import Task, TrainState, init_state
 
 MOST_PARAMETERS = 1_000_000_000

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets import cli, console, distributed, rendezvous, starts
+from jaxnets import cli, console, starts
 from jaxnets.data.identity import check_same
+from jaxnets.devices import distributed, rendezvous
 from jaxnets.errors import UserError
 from jaxnets.workdir import begin, check_workdir, claim
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     workdir = args.workdir or Path(f"runs/{config.name}")
 
-    from jaxnets import runtime
+    from jaxnets.devices import runtime
 
     # The digits are trained on in seconds: compiling them is what takes time.
     runtime.setup(config.dtype, one_heap=config.data.name != "digits")

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnets import console, distributed
+from jaxnets import console
 from jaxnets.ahead import Ahead
 from jaxnets.checkpoint import Checkpoints
+from jaxnets.devices import distributed
 from jaxnets.errors import UserError
 from jaxnets.evaluation import Evaluator
 from jaxnets.run_log import NoLog, Progress, RunLog, epoch_row

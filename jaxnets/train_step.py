@@ -8,9 +8,9 @@ import optax
 
 from jaxnets import optim
 from jaxnets.data.augment import Augment, augment_key, normalize
+from jaxnets.devices.layout import Layout
 from jaxnets.models.functional import Arrays, Network
 from jaxnets.optim import Optimizer
-from jaxnets.parallel import Layout
 
 # Keeps the keys of the dropout masks apart from those of the augmentation.
 _DROPOUT_STREAM = 1

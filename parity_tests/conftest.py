@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from jaxnets import _cpu_flags
+from jaxnets.devices import cpu_flags
 
-_cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
+cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import jaxnets.runtime
 import torch_ref.models
+from jaxnets.devices import runtime
 from jaxnets.models import create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.parity.masks import dropout_masks, force_masks, nchw
@@ -36,7 +36,7 @@ def little_effort() -> Iterator[pytest.MonkeyPatch]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         # x64 is on here already; the commands would leave it on for the tests that follow.
-        patch.setattr(jaxnets.runtime, "setup", mock.create_autospec(jaxnets.runtime.setup))
+        patch.setattr(runtime, "setup", mock.create_autospec(runtime.setup))
         patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
         torch.set_num_threads(1)
         yield patch

@@ -24,8 +24,8 @@ import torch_ref.train
 from jaxnets import config as configs
 from jaxnets import train_loop
 from jaxnets.data.digits import load_digits
+from jaxnets.devices.layout import Layout
 from jaxnets.evaluation import Evaluator
-from jaxnets.parallel import Layout
 from jaxnets.port import convert_run, folder, runs, to_torch
 from jaxnets.port.convert_run import port_run
 from jaxnets.port.guess import describe

@@ -1,7 +1,7 @@
 """NaN, Inf, denormals and signed zeros come out of every layer and network as in PyTorch.
 
-In float32 and compiled as the commands compile, with the flag of `jaxnets._cpu_flags` in force
-(`conftest.py` sets it): XLA's own maxima turn NaN into numbers there.
+In float32 and compiled as the commands compile, with the flag of `jaxnets.devices.cpu_flags` in
+force (`conftest.py` sets it): XLA's own maxima turn NaN into numbers there.
 """
 
 import copy

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import pytest
 
-from jaxnets import _cpu_flags, _cpu_memory, cli, signals
+from jaxnets import cli, signals
+from jaxnets.devices import cpu_flags, cpu_memory
 
-_cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
+cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
 
 
 class Result(NamedTuple):
@@ -23,7 +24,7 @@ class Result(NamedTuple):
 def memory_given_back():
     """What one command asks of malloc would hold for every test after it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_cpu_memory, "_mallopt", lambda: None)
+        patch.setattr(cpu_memory, "_mallopt", lambda: None)
         yield
 
 

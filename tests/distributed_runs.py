@@ -18,7 +18,8 @@ STEPS = 4  # an epoch
 # The command, which also says how many of the training images this process holds.
 CODE = """
 import sys
-from jaxnets import cli, rendezvous, train, train_loop
+from jaxnets import cli, train, train_loop
+from jaxnets.devices import rendezvous
 rendezvous.CONNECT_SECONDS = int(sys.argv.pop(1))
 begin = train_loop.train
 def told(config, run, workdir):

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from jaxnets import _cpu_flags, _cpu_memory
 from jaxnets import config as configs
 from jaxnets.bench import case, measure, ours, rows
 from jaxnets.bench.machine import describe
 from jaxnets.bench.memory import PeakMemory
 from jaxnets.bench.show import machine_line
 from jaxnets.bench.timing import Rates, Work, alternate
+from jaxnets.devices import cpu_flags, cpu_memory
 from jaxnets.errors import UserError
 from jaxnets.train_step import Totals
 
@@ -101,8 +101,8 @@ def test_the_file_says_what_was_measured_where(result):
     assert report["command"][:3] == ["python", "-m", "jaxnets.bench"]
     assert machine["platform"] == jax.default_backend()
     assert machine["versions"]["jax"] == jax.__version__
-    assert machine["cpu_flag"]["in_force"] == _cpu_flags.in_force()
-    assert machine["memory_kept"] == _cpu_memory.kept()
+    assert machine["cpu_flag"]["in_force"] == cpu_flags.in_force()
+    assert machine["memory_kept"] == cpu_memory.kept()
     assert (row["model"], row["batch"], row["dtype"], row["n"]) == ("se_resnet", 8, "float32", 2)
     for key in (
         "train_images_per_second", "eval_images_per_second", "latency_ms", "compile_seconds",
@@ -116,8 +116,8 @@ def test_the_file_says_what_was_measured_where(result):
     assert not [key for key in row if "torch" in key or "speedup" in key]
     assert f"{row['train_images_per_second']:,.1f}" in out
     if machine["platform"] == "cpu":
-        assert f"CPU flag {'' if _cpu_flags.in_force() else 'not '}in force" in out
-        assert f"freed memory {'kept' if _cpu_memory.kept() else 'given back'}" in out
+        assert f"CPU flag {'' if cpu_flags.in_force() else 'not '}in force" in out
+        assert f"freed memory {'kept' if cpu_memory.kept() else 'given back'}" in out
     # It must not count as compiled for whoever comes next.
     assert jax.config.jax_enable_compilation_cache
 
@@ -319,8 +319,8 @@ def test_no_config_is_a_mistake(refused):
 
 
 def test_the_flag_is_seen_among_others(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to=x {_cpu_flags.FLAG}")
-    assert _cpu_flags.apply()
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to=x {cpu_flags.FLAG}")
+    assert cpu_flags.apply()
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    assert not _cpu_flags.apply()
-    assert not _cpu_flags.in_force()
+    assert not cpu_flags.apply()
+    assert not cpu_flags.in_force()

@@ -165,7 +165,7 @@ def no_work(monkeypatch):
     for name in (
         "jaxnets.ensemble.load_members",
         "jaxnets.report.run.read_runs",
-        "jaxnets.runtime.setup",
+        "jaxnets.devices.runtime.setup",
         "jaxnets.bench.__main__.measured",
     ):
         monkeypatch.setattr(name, work)

@@ -7,14 +7,15 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from jaxnets import _cpu_flags, task
+from jaxnets import task
+from jaxnets.devices import cpu_flags
 from jaxnets.task import build
 from tests.test_train import CONFIG
 
 IMPORTED = """
 import os, jaxnets
 import jax, jax.numpy as jnp
-from jaxnets import runtime
+from jaxnets.devices import runtime
 jaxnets.create_model
 assert "XLA_FLAGS" not in os.environ
 {setup}
@@ -24,7 +25,8 @@ print(bool(jnp.isnan(jax.nn.relu(jnp.full(100_000, jnp.nan))).any()), os.environ
 STUCK = """
 import time
 import jax, jax.numpy as jnp
-from jaxnets import rendezvous, runtime
+from jaxnets.devices import runtime
+from jaxnets.devices import rendezvous
 runtime.setup()
 rendezvous.expect_late_devices()
 
@@ -57,57 +59,57 @@ def test_an_import_leaves_the_arithmetic_of_the_process_alone():
     assert done.stdout.split() == ["True", "None"], done.stderr
 
 
-@pytest.mark.skipif(not _cpu_flags._known(), reason="not tried with this jaxlib")
+@pytest.mark.skipif(not cpu_flags._known(), reason="not tried with this jaxlib")
 def test_a_command_sets_the_flag_also_after_an_import_of_jax():
     done = child(IMPORTED.format(setup="runtime.setup()"))
-    assert _cpu_flags.FLAG in done.stdout, done.stderr
+    assert cpu_flags.FLAG in done.stdout, done.stderr
 
 
 @pytest.fixture
 def fresh(monkeypatch):
     """A process before its first array, with a jaxlib that the flags were tried with."""
-    monkeypatch.setattr(_cpu_flags, "_started", lambda: False)
-    monkeypatch.setattr(_cpu_flags, "MEASURED", (_cpu_flags.metadata.version("jaxlib"),))
+    monkeypatch.setattr(cpu_flags, "_started", lambda: False)
+    monkeypatch.setattr(cpu_flags, "MEASURED", (cpu_flags.metadata.version("jaxlib"),))
     return monkeypatch
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (None, _cpu_flags.FLAG),
+        (None, cpu_flags.FLAG),
         ("", ""),
         ("--xla_dump_to=x", "--xla_dump_to=x"),
-        (DEVICES, f"{DEVICES} {_cpu_flags.PATIENCE}={_cpu_flags.PATIENCE_SECONDS}"),
-        (f"{DEVICES} {_cpu_flags.PATIENCE}=1", f"{DEVICES} {_cpu_flags.PATIENCE}=1"),
+        (DEVICES, f"{DEVICES} {cpu_flags.PATIENCE}={cpu_flags.PATIENCE_SECONDS}"),
+        (f"{DEVICES} {cpu_flags.PATIENCE}=1", f"{DEVICES} {cpu_flags.PATIENCE}=1"),
     ],
 )
 def test_what_the_user_set_is_kept(fresh, given, expected):
     fresh.delenv("XLA_FLAGS", raising=False)
     if given is not None:
         fresh.setenv("XLA_FLAGS", given)
-    assert _cpu_flags.apply() == (given is None)
+    assert cpu_flags.apply() == (given is None)
     assert os.environ["XLA_FLAGS"] == expected
-    assert _cpu_flags.apply() == (given is None)  # again: nothing is added twice
+    assert cpu_flags.apply() == (given is None)  # again: nothing is added twice
     assert os.environ["XLA_FLAGS"] == expected
 
 
 def test_an_unknown_jaxlib_and_a_started_one_are_left_alone(fresh):
     fresh.setenv("XLA_FLAGS", DEVICES)
-    fresh.setattr(_cpu_flags, "MEASURED", ())
-    _cpu_flags.apply()
+    fresh.setattr(cpu_flags, "MEASURED", ())
+    cpu_flags.apply()
     fresh.undo()
     fresh.setenv("XLA_FLAGS", DEVICES)
-    fresh.setattr(_cpu_flags, "_started", lambda: True)
-    _cpu_flags.apply()
+    fresh.setattr(cpu_flags, "_started", lambda: True)
+    cpu_flags.apply()
     assert os.environ["XLA_FLAGS"] == DEVICES
 
 
 def test_devices_that_come_too_late_end_in_a_line():
-    done = child(STUCK, XLA_FLAGS=f"{DEVICES} {_cpu_flags.PATIENCE}=2")
+    done = child(STUCK, XLA_FLAGS=f"{DEVICES} {cpu_flags.PATIENCE}=2")
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: XLA ended this process")
-    assert _cpu_flags.PATIENCE in last
+    assert cpu_flags.PATIENCE in last
 
 
 def test_a_weight_of_nan_stops_training(tmp_path, refused, monkeypatch):

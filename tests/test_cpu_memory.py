@@ -8,8 +8,8 @@ import sys
 import jax
 import pytest
 
-from jaxnets import _cpu_memory
 from jaxnets import config as configs
+from jaxnets.devices import cpu_memory
 from jaxnets.stepper import Stepper
 from jaxnets.task import build
 from tests.test_train import CONFIG
@@ -18,9 +18,10 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's
 
 STEPS = """
 import json, resource
-from jaxnets import _cpu_memory, runtime
+from jaxnets.devices import cpu_memory
+from jaxnets.devices import runtime
 runtime.setup(one_heap=True)
-_cpu_memory.keep(0)
+cpu_memory.keep(0)
 import jax, jax.numpy as jnp
 from jax import lax
 
@@ -38,7 +39,7 @@ def faults(calls):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls
 
 faults(25)  # until the heap is large enough, wherever its pieces fall
-print(json.dumps([_cpu_memory.kept(), faults(5)]))
+print(json.dumps([cpu_memory.kept(), faults(5)]))
 """
 
 
@@ -76,27 +77,27 @@ def asked(monkeypatch):
     for name in os.environ.keys() - unchosen().keys():
         monkeypatch.delenv(name)
     for name in ("_one_heap", "_kept"):
-        monkeypatch.setattr(_cpu_memory, name, False)
-    monkeypatch.setattr(_cpu_memory, "find_spec", lambda name: None)
-    monkeypatch.setattr(_cpu_memory, "room", lambda: 4000)
-    monkeypatch.setattr(_cpu_memory, "_mallopt", lambda: lambda *a: calls.append(a) or 1)
+        monkeypatch.setattr(cpu_memory, name, False)
+    monkeypatch.setattr(cpu_memory, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu_memory, "room", lambda: 4000)
+    monkeypatch.setattr(cpu_memory, "_mallopt", lambda: lambda *a: calls.append(a) or 1)
     return calls
 
 
 def test_each_setting_is_asked_for_once(asked):
     for _ in range(2):
-        assert _cpu_memory.one_heap()
-    assert not _cpu_memory.kept()
+        assert cpu_memory.one_heap()
+    assert not cpu_memory.kept()
     for _ in range(2):
-        assert _cpu_memory.keep(1000)
-    assert _cpu_memory.kept()
-    assert asked == [*_cpu_memory.ONE_HEAP, *_cpu_memory.NEVER_GIVEN_BACK]
+        assert cpu_memory.keep(1000)
+    assert cpu_memory.kept()
+    assert asked == [*cpu_memory.ONE_HEAP, *cpu_memory.NEVER_GIVEN_BACK]
 
 
 def test_without_ample_room_memory_is_given_back(asked):
-    assert _cpu_memory.one_heap()
-    assert not _cpu_memory.keep(1001)
-    assert asked == [*_cpu_memory.ONE_HEAP]
+    assert cpu_memory.one_heap()
+    assert not cpu_memory.keep(1001)
+    assert asked == [*cpu_memory.ONE_HEAP]
 
 
 @pytest.mark.parametrize(
@@ -110,30 +111,30 @@ def test_without_ample_room_memory_is_given_back(asked):
 )
 def test_what_the_user_chose_stays(asked, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    assert not _cpu_memory.one_heap()
-    assert not _cpu_memory.keep(0)
+    assert not cpu_memory.one_heap()
+    assert not cpu_memory.keep(0)
     assert not asked
 
 
 @pytest.mark.parametrize("package", ["jax_plugins", "libtpu"])
 def test_beside_an_accelerator_nothing_is_asked(asked, monkeypatch, package):
-    monkeypatch.setattr(_cpu_memory, "find_spec", lambda name: name == package or None)
-    assert not _cpu_memory.one_heap()
+    monkeypatch.setattr(cpu_memory, "find_spec", lambda name: name == package or None)
+    assert not cpu_memory.one_heap()
     assert not asked
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert _cpu_memory.one_heap()
+    assert cpu_memory.one_heap()
 
 
 def test_without_glibc_nothing_happens(asked, monkeypatch):
-    monkeypatch.setattr(_cpu_memory, "_mallopt", lambda: None)
-    assert not _cpu_memory.one_heap()
-    assert not _cpu_memory.keep(0)
+    monkeypatch.setattr(cpu_memory, "_mallopt", lambda: None)
+    assert not cpu_memory.one_heap()
+    assert not cpu_memory.keep(0)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's memory")
 def test_a_stepper_tells_what_its_steps_take(monkeypatch):
     said = []
-    monkeypatch.setattr(_cpu_memory, "keep", said.append)
+    monkeypatch.setattr(cpu_memory, "keep", said.append)
     for batch in (40, 400):
         config = configs.read(CONFIG, [f"--config.batch_size={batch}"])
         run = build(config)
@@ -153,11 +154,11 @@ def test_a_stepper_tells_what_its_steps_take(monkeypatch):
     ],
 )
 def test_the_room_is_what_system_and_container_leave(tmp_path, file, text, room):
-    assert _cpu_memory.room(tmp_path) == 0
+    assert cpu_memory.room(tmp_path) == 0
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    3072 kB\n")
-    assert _cpu_memory.room(tmp_path) == 3 << 20
+    assert cpu_memory.room(tmp_path) == 3 << 20
     limit = tmp_path / "sys/fs/cgroup" / file
     limit.parent.mkdir(parents=True)
     limit.write_text(text)
-    assert _cpu_memory.room(tmp_path) == room
+    assert cpu_memory.room(tmp_path) == room

@@ -16,7 +16,8 @@ CONFIG = str(Path(__file__).parent / "tiny_config.py")
 CODE = """
 import json, sys
 import jax, numpy as np
-from jaxnets import config as configs, runtime
+from jaxnets import config as configs
+from jaxnets.devices import runtime
 runtime.setup("float64")
 from jaxnets.stepper import Stepper
 from jaxnets.task import build
@@ -64,7 +65,8 @@ RESUME = """
 import sys
 from pathlib import Path
 import jax
-from jaxnets import config as configs, runtime
+from jaxnets import config as configs
+from jaxnets.devices import runtime
 runtime.setup("float64")
 from jaxnets.checkpoint import Checkpoints
 from jaxnets.stepper import Stepper

@@ -439,7 +439,7 @@ import sys, numpy as np
 from pathlib import Path
 import jax
 from jaxnets.ensemble import load_member
-from jaxnets.parallel import make_layout
+from jaxnets.devices.layout import make_layout
 from tests.fake_run import fake_run
 workdir = Path(sys.argv[1])
 fake_run(workdir, change=make_layout().put)

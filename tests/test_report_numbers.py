@@ -13,7 +13,7 @@ import pytest
 from jaxnets import train_step
 from jaxnets.data.augment import augment_key, make_augment, normalize
 from jaxnets.data.batches import epoch_order
-from jaxnets.parallel import make_layout
+from jaxnets.devices.layout import make_layout
 from jaxnets.report.calibration import bin_of, calibration, softmax
 from jaxnets.report.confusion import confusion_matrix, normalise_rows
 from jaxnets.report.curves import ACCURACY, LOSS, best, curves_data

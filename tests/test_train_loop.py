@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint, distributed, train_loop
+from jaxnets import checkpoint, train_loop
 from jaxnets import config as configs
+from jaxnets.devices import distributed
 from jaxnets.run_log import read_rows
 from jaxnets.stepper import Stepper
 from jaxnets.task import build

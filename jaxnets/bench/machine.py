@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from jaxnets import _cpu_flags
-from jaxnets.hardware import cores, processor
+from jaxnets.devices import cpu_flags
+from jaxnets.devices.hardware import cores, processor
 
 PACKAGES = ("jaxnets", "jax", "jaxlib", "flax", "optax", "torch")
 
@@ -26,7 +26,7 @@ def describe(tf32: bool | None) -> dict[str, Any]:
         "cpu": processor(),
         "cores": cores(),
         "load": list(os.getloadavg()),
-        "cpu_flag": {"flag": _cpu_flags.FLAG, "in_force": _cpu_flags.in_force()},
+        "cpu_flag": {"flag": cpu_flags.FLAG, "in_force": cpu_flags.in_force()},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "tf32": tf32,
         "versions": {"python": platform.python_version(), **_versions()},

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxnets import _cpu_memory, runtime
 from jaxnets import config as configs
 from jaxnets.bench import machine
 from jaxnets.bench.case import Case, Effort, synthetic
 from jaxnets.bench.memory import PeakMemory
 from jaxnets.bench.ours import Ours, product
 from jaxnets.bench.timing import Clock, Rates, alternate
+from jaxnets.devices import cpu_memory, runtime
 from jaxnets.models.audit import audit_model
 from jaxnets.task import build_model
 
@@ -42,7 +42,7 @@ def measure(
         found = machine.describe(machine.tf32_allowed())
         row = _row(config, case.spec, effort, against_torch, say, clock)
         # Decided by what the compiled step takes.
-        return found | {"memory_kept": _cpu_memory.kept()}, row
+        return found | {"memory_kept": cpu_memory.kept()}, row
 
 
 def _row(

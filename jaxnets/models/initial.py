@@ -15,7 +15,7 @@ from jax.nn import initializers
 
 Draw = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
-# With the flag of jaxnets._cpu_flags XLA rounds arrays of fewer than 4096 numbers otherwise.
+# With the flag of jaxnets.devices.cpu_flags XLA rounds arrays of fewer than 4096 numbers otherwise.
 _LENGTHS = (2**12 - 1, 2**16, 2**20, 2**22, 2**24)
 
 

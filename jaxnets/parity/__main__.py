@@ -85,7 +85,7 @@ def trainings(args: argparse.Namespace) -> int:
         raise UserError("jaxnets.parity needs torch: pip install torch") from e
     from tqdm import tqdm
 
-    from jaxnets import runtime
+    from jaxnets.devices import runtime
 
     runtime.setup(config.dtype)
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output or Path(f"runs/{args.model}_layers")
     check_folder(folder, f"--output {folder}")
 
-    from jaxnets import runtime
+    from jaxnets.devices import runtime
 
     runtime.setup()
 

@@ -54,7 +54,7 @@ def compare(config: Any, steps: int, seen: Callable[[Row], None] = lambda row: N
     """Trains for `steps` steps in both frameworks, from JAX's initial weights, on one device each.
 
     Args:
-        config: of the recipe; its dtype needs `jaxnets.runtime.setup` before.
+        config: of the recipe; its dtype needs `jaxnets.devices.runtime.setup` before.
         seen: is called with each row as it comes.
     """
     import torch

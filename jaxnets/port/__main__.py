@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     if args.with_optimizer and (args.model or args.dtype):
         raise UserError("--model and --dtype: a run keeps those of its configuration")
 
-    from jaxnets import runtime
+    from jaxnets.devices import runtime
 
     runtime.setup()
     return _run(args) if args.with_optimizer else _weights(args)

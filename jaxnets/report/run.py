@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets import runtime, starts
+from jaxnets import starts
 from jaxnets.checkpoint import find
 from jaxnets.config import decisive_keys
 from jaxnets.data import load
 from jaxnets.data.augment import make_augment
 from jaxnets.data.identity import changes, describe, differing_classes, identity
+from jaxnets.devices import runtime
 from jaxnets.ensemble import load_member
 from jaxnets.errors import UserError
 from jaxnets.report.calibration import calibration, softmax

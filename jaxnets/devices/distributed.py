@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxnets import cli, rendezvous
+from jaxnets import cli
 from jaxnets import config as configs
+from jaxnets.devices import rendezvous
 from jaxnets.errors import UserError
 from jaxnets.signals import StopSignal
 from jaxnets.time_budget import TimeBudget

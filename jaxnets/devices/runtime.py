@@ -5,14 +5,14 @@ import os
 import warnings
 from pathlib import Path
 
-from jaxnets import _cpu_flags, _cpu_memory
+from jaxnets.devices import cpu_flags, cpu_memory
 from jaxnets.errors import UserError
 
 
 def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
     """Before the first array: 64-bit types where `dtype` needs them, and the compilation cache.
 
-    On a CPU also the flag of `_cpu_flags`, which changes the arithmetic of the whole process.
+    On a CPU also the flag of `cpu_flags`, which changes the arithmetic of the whole process.
 
     `one_heap` is for long training: on a CPU steps become faster and compilation slower.
 
@@ -21,9 +21,9 @@ def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
     Raises:
         UserError: JAX_DISABLE_JIT is set.
     """
-    _cpu_flags.apply()
+    cpu_flags.apply()
     if one_heap:
-        _cpu_memory.one_heap()
+        cpu_memory.one_heap()
     import jax
 
     if jax.config.jax_disable_jit:

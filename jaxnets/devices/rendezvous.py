@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
-from jaxnets._cpu_flags import PATIENCE
+from jaxnets.devices.cpu_flags import PATIENCE
 from jaxnets.errors import UserError
 
 CONNECT_SECONDS = 120
