@@ -19,7 +19,7 @@ from jaxnets.files.regular import parse_json, read_text
 from jaxnets.models import checks, create_abstract
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.port.names import check_names
-from jaxnets.workdir import CONFIG, read_config
+from jaxnets.runs.workdir import CONFIG, read_config
 
 
 class Member:

@@ -23,8 +23,8 @@ import numpy as np
 from jaxnets import cli
 from jaxnets.errors import UserError, renamed
 from jaxnets.files.atomic import check_folder, write_text
-from jaxnets.run_log import METRICS
-from jaxnets.workdir import read_config, report_folder
+from jaxnets.runs.log import METRICS
+from jaxnets.runs.workdir import read_config, report_folder
 
 if TYPE_CHECKING:
     from jaxnets.ensemble import Member

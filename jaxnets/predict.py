@@ -26,7 +26,7 @@ import numpy as np
 from jaxnets import cli
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import check_file, written_aside
-from jaxnets.workdir import read_config
+from jaxnets.runs.workdir import read_config
 
 if TYPE_CHECKING:
     from jaxnets.ensemble import Member

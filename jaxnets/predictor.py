@@ -10,7 +10,7 @@ import numpy as np
 from jaxnets.ensemble import Member, load_members, log_probabilities
 from jaxnets.errors import UserError
 from jaxnets.predict_inputs import as_images
-from jaxnets.workdir import read_config
+from jaxnets.runs.workdir import read_config
 
 
 class Predictor:

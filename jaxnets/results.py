@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets import cli, starts
+from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.errors import UserError
-from jaxnets.run_log import METRICS, read_rows
-from jaxnets.workdir import read_config
+from jaxnets.runs import starts
+from jaxnets.runs.log import METRICS, read_rows
+from jaxnets.runs.workdir import read_config
 
 _COLUMNS = (
     "run", "parameters", "epochs", "n", "last epoch", "best epoch", "seconds", "hardware",

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets import cli, console, starts
+from jaxnets import cli
 from jaxnets.data.identity import check_same
 from jaxnets.devices import distributed, rendezvous
 from jaxnets.errors import UserError
-from jaxnets.workdir import begin, check_workdir, claim
+from jaxnets.runs import console, starts
+from jaxnets.runs.workdir import begin, check_workdir, claim
 
 
 def main(argv: Sequence[str]) -> int:

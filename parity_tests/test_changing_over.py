@@ -30,7 +30,7 @@ from jaxnets.port import convert_run, folder, runs, to_torch
 from jaxnets.port.convert_run import port_run
 from jaxnets.port.guess import describe
 from jaxnets.port.verify import Differences
-from jaxnets.run_log import read_rows
+from jaxnets.runs.log import read_rows
 from jaxnets.stepper import Stepper
 
 CONFIG = str(Path(__file__).parents[1] / "tests" / "tiny_config.py")

@@ -22,7 +22,7 @@ from jaxnets.port.guess import Model, describe, never_read
 from jaxnets.port.names import Slot, parameters
 from jaxnets.port.run_writers import write_file, write_workdir
 from jaxnets.port.runs import TrainingRun
-from jaxnets.run_log import Progress
+from jaxnets.runs.log import Progress
 
 STEPS, STEPS_PER_EPOCH, NUM_EPOCHS = 20, 3, 9
 PHASES = (8, 9, 10, 11)  # to change the framework after: every phase of Lookahead with k=4

@@ -25,8 +25,8 @@ from jaxnets.port import convert, convert_run, folder, load, runs
 from jaxnets.port.__main__ import main as port
 from jaxnets.port.convert_run import compare_runs
 from jaxnets.port.verify import Differences
-from jaxnets.run_log import read_rows
-from jaxnets.workdir import read_config
+from jaxnets.runs.log import read_rows
+from jaxnets.runs.workdir import read_config
 from tests.conftest import command, refused  # noqa: F401 - fixtures
 from tests.stopping import stop_after
 

@@ -24,7 +24,7 @@ from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.data.digits import load_digits
 from jaxnets.port import to_state_dict
-from jaxnets.run_log import read_rows
+from jaxnets.runs.log import read_rows
 from tests.stopping import stop_after
 
 CONFIG = str(Path(__file__).parents[1] / "tests" / "tiny_config.py")

@@ -18,7 +18,7 @@ from jaxnets.data.augment import make_augment
 from jaxnets.data.augment_tables import FACTOR_BITS
 from jaxnets.data.batches import epoch_order, steps_per_epoch
 from jaxnets.optim import make_optimizer
-from jaxnets.run_log import epoch_row
+from jaxnets.runs.log import epoch_row
 from jaxnets.train_step import Totals
 from torch_ref.step import Evaluation
 

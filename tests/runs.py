@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxnets import checkpoint
-from jaxnets.run_log import METRICS, read_rows
+from jaxnets.runs.log import METRICS, read_rows
 
 ROOT = Path(__file__).parents[1]
 CLOCK = {"seconds", "images_per_second"}  # differ from run to run

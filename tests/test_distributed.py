@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnets import checkpoint
-from jaxnets.run_log import read_rows
+from jaxnets.runs.log import read_rows
 from tests.distributed_runs import (
     CONFIG,
     STEPS,

@@ -10,7 +10,7 @@ import numpy as np
 import pickles
 import pytest
 
-from jaxnets import checkpoint, starts, workdir
+from jaxnets import checkpoint
 from jaxnets.config import default_config, to_json
 from jaxnets.data import load_dataset, tfds_source
 from jaxnets.data.cifar import CIFAR10
@@ -23,7 +23,8 @@ from jaxnets.port import load, save
 from jaxnets.port.folder import read_model
 from jaxnets.port.guess import Model
 from jaxnets.port.names import check_names
-from jaxnets.run_log import RunLog, read_rows
+from jaxnets.runs import starts, workdir
+from jaxnets.runs.log import RunLog, read_rows
 from tests.test_port import draw
 
 pytestmark = pytest.mark.timeout(120)  # seconds; on the old code most of these never ended

@@ -18,7 +18,7 @@ from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.classification import format_report
 from jaxnets.report.confusion import confusion_figure, confusion_matrix
 from jaxnets.report.figure import to_png
-from jaxnets.run_log import RunLog, read_rows
+from jaxnets.runs.log import RunLog, read_rows
 from tests import chromium
 from tests.report_fakes import NASTY, Page, assert_self_contained, fake
 

@@ -10,7 +10,7 @@ import pytest
 from jaxnets import checkpoint, train_loop
 from jaxnets.checkpoint import Checkpoints
 from jaxnets.errors import UserError
-from jaxnets.run_log import read_rows
+from jaxnets.runs.log import read_rows
 from jaxnets.saver import Saver
 from tests.stopping import stop_after
 from tests.test_train import CONFIG, STEPS

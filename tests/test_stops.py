@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets import ahead, console, train_loop
+from jaxnets import ahead, train_loop
 from jaxnets import config as configs
 from jaxnets.ahead import Ahead
-from jaxnets.run_log import read_rows
+from jaxnets.runs import console
+from jaxnets.runs.log import read_rows
 from jaxnets.stepper import Stepper
 from jaxnets.train_step import Totals
 from tests.runs import arguments, assert_same_run

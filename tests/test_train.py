@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jaxnets import checkpoint, train_loop
-from jaxnets.run_log import read_rows
+from jaxnets.runs.log import read_rows
 from tests.runs import assert_same_run
 from tests.runs import rows as rows_of
 from tests.stopping import stop_after

@@ -15,7 +15,7 @@ import pytest
 from jaxnets import checkpoint, train_loop
 from jaxnets import config as configs
 from jaxnets.devices import distributed
-from jaxnets.run_log import read_rows
+from jaxnets.runs.log import read_rows
 from jaxnets.stepper import Stepper
 from jaxnets.task import build
 from jaxnets.train_step import Totals

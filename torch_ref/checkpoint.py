@@ -23,7 +23,7 @@ import torch
 from jaxnets.errors import UserError
 from jaxnets.files import pt_check
 from jaxnets.files.regular import open_file
-from jaxnets.run_log import Progress
+from jaxnets.runs.log import Progress
 from torch_ref.step import Task, Totals
 
 LAST, BEST = "last.pt", "best.pt"

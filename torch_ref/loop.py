@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jaxnets import console
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
 from jaxnets.data.identity import identity
 from jaxnets.errors import UserError
-from jaxnets.run_log import Progress, RunLog, epoch_row
+from jaxnets.runs import console
+from jaxnets.runs.log import Progress, RunLog, epoch_row
+from jaxnets.runs.time_budget import TimeBudget
 from jaxnets.signals import StopSignal
-from jaxnets.time_budget import TimeBudget
 from torch_ref import checkpoint
 from torch_ref.optim import make_optimizer
 from torch_ref.step import Task, Totals, evaluate, train_step

@@ -13,11 +13,12 @@ TensorBoard events, last.pt and best.pt.
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxnets import cli, console
+from jaxnets import cli
 from jaxnets.data import load
 from jaxnets.data.identity import check_same, identity
 from jaxnets.errors import UserError
-from jaxnets.workdir import begin, check_workdir, claim
+from jaxnets.runs import console
+from jaxnets.runs.workdir import begin, check_workdir, claim
 
 
 def main(argv: Sequence[str]) -> int:

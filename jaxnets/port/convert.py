@@ -12,7 +12,7 @@ from jaxnets.port.fit import DTYPES, compare, fit
 from jaxnets.port.guess import Model, describe, guess, num_classes
 from jaxnets.port.names import StateDict
 from jaxnets.port.verify import Differences, differences
-from jaxnets.workdir import CHECKPOINTS
+from jaxnets.runs.workdir import CHECKPOINTS
 
 # The files of torch_ref.train, by the checkpoint that each is.
 TORCH_FILES = dict(zip(("last", "best"), CHECKPOINTS["torch_ref.train"], strict=True))

@@ -20,8 +20,8 @@ from jaxnets.port.run_writers import (
 )
 from jaxnets.port.runs import TrainingRun
 from jaxnets.port.verify import Differences, differences
-from jaxnets.run_log import METRICS
-from jaxnets.workdir import check_workdir
+from jaxnets.runs.log import METRICS
+from jaxnets.runs.workdir import check_workdir
 
 
 class PortedRun(NamedTuple):

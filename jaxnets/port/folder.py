@@ -18,7 +18,7 @@ from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.port.guess import Model, describe, num_classes
 from jaxnets.port.names import Slot, StateDict, check_names
-from jaxnets.workdir import CONFIG
+from jaxnets.runs.workdir import CONFIG
 
 
 def resolve(path: Path, checkpoint: str) -> tuple[Path, str]:

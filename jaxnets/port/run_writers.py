@@ -19,9 +19,9 @@ from jaxnets.port import folder, optimizer
 from jaxnets.port.names import parameters
 from jaxnets.port.runs import TrainingRun
 from jaxnets.port.tensors import require, save_file, to_tensors
-from jaxnets.run_log import METRICS, read_rows
+from jaxnets.runs.log import METRICS, read_rows
+from jaxnets.runs.workdir import CHECKPOINTS
 from jaxnets.train_step import Totals, TrainState
-from jaxnets.workdir import CHECKPOINTS
 
 LAST, BEST = CHECKPOINTS["torch_ref.train"]
 

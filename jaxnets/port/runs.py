@@ -22,9 +22,9 @@ from jaxnets.port.guess import Model, describe, never_read, num_classes
 from jaxnets.port.names import Slot, StateDict, parameters
 from jaxnets.port.optimizer import OptimizerState
 from jaxnets.port.tensors import one_line, to_numpy
-from jaxnets.run_log import METRICS, Progress, read_rows
+from jaxnets.runs.log import METRICS, Progress, read_rows
+from jaxnets.runs.workdir import read_config
 from jaxnets.train_step import Totals
-from jaxnets.workdir import read_config
 
 _TRAINED_IN = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
 

@@ -17,7 +17,7 @@ from jaxnets import cli
 from jaxnets.errors import renamed
 from jaxnets.files.atomic import check_folder
 from jaxnets.report.older import note_older
-from jaxnets.workdir import report_folder
+from jaxnets.runs.workdir import report_folder
 
 
 def main(argv: Sequence[str]) -> int:

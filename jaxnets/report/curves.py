@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
 from jaxnets.report.figure import LIGHT, Theme, label, to_png, write
-from jaxnets.run_log import read_rows
+from jaxnets.runs.log import read_rows
 
 Record = Mapping[str, float]
 Runs = Mapping[str, Sequence[Record]]
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
-    """The rows of a metrics.jsonl (`jaxnets.run_log.read_rows`), at least one.
+    """The rows of a metrics.jsonl (`jaxnets.runs.log.read_rows`), at least one.
 
     Raises:
         UserError: no such file, or no row in it.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets import starts
 from jaxnets.checkpoint import find
 from jaxnets.config import decisive_keys
 from jaxnets.data import load
@@ -20,8 +19,9 @@ from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.classification import classification_report
 from jaxnets.report.curves import Record, read_metrics
 from jaxnets.report.samples import Samples, read_samples
-from jaxnets.run_log import METRICS
-from jaxnets.workdir import read_config
+from jaxnets.runs import starts
+from jaxnets.runs.log import METRICS
+from jaxnets.runs.workdir import read_config
 
 
 class RunData(NamedTuple):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
-from jaxnets.events import Events
 from jaxnets.files.atomic import write_text
 from jaxnets.files.regular import open_file, parse_json, read_text
+from jaxnets.runs.tensorboard import Events
 
 METRICS = "metrics.jsonl"
 

@@ -14,8 +14,8 @@ from typing import Any, TextIO
 
 from jaxnets.data import Dataset
 from jaxnets.errors import UserError
-from jaxnets.run_log import Progress
-from jaxnets.workdir import CONFIG
+from jaxnets.runs.log import Progress
+from jaxnets.runs.workdir import CONFIG
 
 
 class Diverged(UserError):

@@ -12,8 +12,8 @@ from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import write_text
 from jaxnets.files.regular import open_file, read_text
-from jaxnets.run_log import METRICS, read_rows
-from jaxnets.starts import STARTS
+from jaxnets.runs.log import METRICS, read_rows
+from jaxnets.runs.starts import STARTS
 
 CONFIG = "config.json"
 # A run begun by one trainer is not gone on with by the other: these are how it is told.
