@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets import checkpoint
+from jaxnets.checkpoints import store
 from jaxnets.config import model_options
 from jaxnets.data.augment import normalize
 from jaxnets.data.identity import differing_classes
@@ -138,14 +138,14 @@ def load_member(workdir: Path, which: str = "best") -> Member:
         which: "best", "last" or a step.
 
     Raises:
-        UserError: no run there, no such checkpoint, or weights that do not fit or are not finite.
+        UserError: no run there, no such store, or weights that do not fit or are not finite.
 
     >>> load_member(Path("runs/quickstart")).logits(images).shape  # doctest: +SKIP
     (359, 10)
     """
     config = read_config(workdir)
-    folder, step = checkpoint.find(workdir, which)
-    state, meta = checkpoint.restore_state(workdir, which)
+    folder, step = store.find(workdir, which)
+    state, meta = store.restore_state(workdir, which)
     where = folder / str(step)
     params, stats = _weights(config, state, where), state["stats"]
     network, num_classes = _network(config, meta, params, stats, where)
@@ -157,7 +157,7 @@ def load_member(workdir: Path, which: str = "best") -> Member:
     return Member(
         workdir,
         step,
-        is_best=folder.name == checkpoint.BEST,
+        is_best=folder.name == store.BEST,
         config=config,
         meta=meta,
         network=network,

@@ -56,7 +56,7 @@ def _parser() -> cli.Parser:
 def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
     import jax
 
-    from jaxnets.checkpoint import latest_meta
+    from jaxnets.checkpoints.store import latest_meta
     from jaxnets.task import build
     from jaxnets.train_loop import train
 

@@ -13,14 +13,14 @@ import jax
 import numpy as np
 
 from jaxnets.ahead import Ahead
-from jaxnets.checkpoint import Checkpoints
+from jaxnets.checkpoints.store import Checkpoints
+from jaxnets.checkpoints.writer import Saver
 from jaxnets.devices import distributed
 from jaxnets.errors import UserError
 from jaxnets.evaluation import Evaluator
 from jaxnets.runs import console
 from jaxnets.runs.log import NoLog, Progress, RunLog, epoch_row
 from jaxnets.runs.time_budget import TimeBudget
-from jaxnets.saver import Saver
 from jaxnets.signals import StopSignal
 from jaxnets.stepper import Stepper
 from jaxnets.task import Run, eval_params

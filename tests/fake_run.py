@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxnets import config as configs
-from jaxnets.checkpoint import Checkpoints
+from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.models.functional import split
 from jaxnets.optim import make_optimizer
 from jaxnets.task import build_model

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets import checkpoint
+from jaxnets.checkpoints import store
 from jaxnets.runs.log import METRICS, read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 
 def arrays(workdir: Path, which: str) -> dict[str, np.ndarray]:
     """Every array of a checkpoint by its place in the tree: weights, statistics, optimizer."""
-    tree, _ = checkpoint._read(*checkpoint.find(workdir, which), None)
+    tree, _ = store._read(*store.find(workdir, which), None)
     return {
         jax.tree_util.keystr(path): np.asarray(x)
         for path, x in jax.tree_util.tree_leaves_with_path(tree)
@@ -60,10 +60,10 @@ def arrays(workdir: Path, which: str) -> dict[str, np.ndarray]:
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Log, last and best checkpoint, bit for bit."""
+    """Log, last and best store, bit for bit."""
     assert rows(a) == rows(b)
     for which in ("last", "best"):
-        assert checkpoint.find(a, which)[1] == checkpoint.find(b, which)[1]
+        assert store.find(a, which)[1] == store.find(b, which)[1]
         ours, theirs = arrays(a, which), arrays(b, which)
         assert ours.keys() == theirs.keys()
         differ = [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()]

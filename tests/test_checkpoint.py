@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint, checkpoint_folder
-from jaxnets.checkpoint import Checkpoints
+from jaxnets.checkpoints import store as checkpoints
+from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.errors import UserError
 from jaxnets.files import checksums
 from tests.small_disk import remount, small_disk
@@ -126,7 +126,7 @@ def test_no_whole_one_left(workdir):
         flip(file)
     with pytest.raises(UserError, match="none of the 2 checkpoints there is whole"):
         resume(workdir)
-    assert checkpoint._steps(workdir / "checkpoints") == [4, 8]  # nothing is lost by asking
+    assert checkpoints._steps(workdir / "checkpoints") == [4, 8]  # nothing is lost by asking
 
 
 def test_the_damaged_step_is_written_again(workdir):
@@ -135,7 +135,7 @@ def test_the_damaged_step_is_written_again(workdir):
     store.restore_last(tree(0), lambda _: None)
     assert [p.name for p in sorted((workdir / "checkpoints").iterdir())] == ["4", "8.damaged"]
     store.save_last(6, tree(6), {"epoch": 1})  # stopped on the way there
-    assert checkpoint._steps(workdir / "checkpoints") == [4, 6]
+    assert checkpoints._steps(workdir / "checkpoints") == [4, 6]
     store.save_last(8, tree(8), {"epoch": 2})
     assert [p.name for p in sorted((workdir / "checkpoints").iterdir())] == ["6", "8"]
     assert resume(workdir) == (8, [])
@@ -169,7 +169,7 @@ def test_another_network_is_no_damage(workdir):
         Checkpoints(workdir, KEEP).restore_last(like, lambda _: None)
     with pytest.raises(UserError, match=r"checkpoints/8: .* cannot be read"):
         Checkpoints(workdir, KEEP).restore_last({"other": jnp.zeros(7)}, lambda _: None)
-    assert checkpoint._steps(workdir / "checkpoints") == [4, 8]
+    assert checkpoints._steps(workdir / "checkpoints") == [4, 8]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_another_network_is_no_damage(workdir):
 def test_who_asks_for_one_gets_that_or_none(workdir, which, name, others):
     flip(workdir / name / "meta" / "metadata")
     line = rf"{name}: the checkpoint is damaged .*meta/metadata.*; there is --checkpoint {others}$"
-    for read in (checkpoint.restore_weights, checkpoint.restore_state, checkpoint.restore_run):
+    for read in (checkpoints.restore_weights, checkpoints.restore_state, checkpoints.restore_run):
         with pytest.raises(UserError, match=line):
             read(workdir, which)
 
@@ -193,7 +193,7 @@ def test_the_only_one_says_so(tmp_path):
     Checkpoints(tmp_path, KEEP).save_best(4, tree(4), {})
     flip(tmp_path / "best" / "4" / "meta" / "metadata")
     with pytest.raises(UserError, match=r"damaged.*; it is the only one$"):
-        checkpoint.restore_run(tmp_path, "best")
+        checkpoints.restore_run(tmp_path, "best")
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -201,7 +201,7 @@ def test_so_many_are_kept(tmp_path, keep):
     store = Checkpoints(tmp_path, keep)
     for step in range(1, 6):
         store.save_last(step, tree(step), {})
-    assert checkpoint._steps(tmp_path / "checkpoints") == list(range(1, 6))[-keep:]
+    assert checkpoints._steps(tmp_path / "checkpoints") == list(range(1, 6))[-keep:]
 
 
 def test_the_best_is_that_of_the_step_gone_back_to(tmp_path):
@@ -212,11 +212,11 @@ def test_the_best_is_that_of_the_step_gone_back_to(tmp_path):
             store.save_best(step, tree(step), {"epoch": step // 4})
         if step in (8, 16):
             store.save_last(step, tree(step), {"epoch": step // 4})
-    assert checkpoint._steps(tmp_path / "checkpoints") == [8, 16]
-    assert checkpoint._steps(tmp_path / "best") == [8, 16, 20]
+    assert checkpoints._steps(tmp_path / "checkpoints") == [8, 16]
+    assert checkpoints._steps(tmp_path / "best") == [8, 16, 20]
     flip(tmp_path / "checkpoints" / "16" / "meta" / "metadata")
     assert resume(tmp_path)[0] == 8
-    assert checkpoint.find(tmp_path, "best") == (tmp_path / "best", 8)
+    assert checkpoints.find(tmp_path, "best") == (tmp_path / "best", 8)
 
 
 def test_a_best_one_stays_until_there_is_another(tmp_path):
@@ -225,9 +225,9 @@ def test_a_best_one_stays_until_there_is_another(tmp_path):
     store.save_last(2, tree(2), {"epoch": 0})
     store.save_best(8, tree(8), {"epoch": 2})
     assert resume(tmp_path) == (2, [])
-    assert checkpoint._steps(tmp_path / "best") == [8]
+    assert checkpoints._steps(tmp_path / "best") == [8]
     store.save_best(4, tree(4), {"epoch": 1})
-    assert checkpoint._steps(tmp_path / "best") == [4]
+    assert checkpoints._steps(tmp_path / "best") == [4]
 
 
 def test_sha256sum_agrees(workdir):
@@ -270,7 +270,7 @@ def assert_cannot_save(workdir: Path, reason: str) -> None:
 def test_a_full_disk_leaves_those_before(template, tmp_path, monkeypatch, reason):
     """Seen before anything is written, and while it is."""
     if "are free" not in reason:
-        monkeypatch.setattr(checkpoint_folder, "_check_space", lambda *_: None)
+        monkeypatch.setattr("jaxnets.checkpoints.folder._check_space", lambda *_: None)
     with small_disk(tmp_path / "disk", size_kib=600) as disk:
         assert_cannot_save(Path(shutil.copytree(template, disk / "x")), reason)
 
@@ -299,5 +299,5 @@ def test_reading_needs_no_writing(template, tmp_path):
     with small_disk(tmp_path / "disk", size_kib=600) as disk:
         shutil.copytree(template, disk / "x")
         remount(disk, "ro")
-        state, _ = checkpoint._read(*checkpoint.find(disk / "x", "best"), None)
+        state, _ = checkpoints._read(*checkpoints.find(disk / "x", "best"), None)
         assert int(state["step"]) == 4

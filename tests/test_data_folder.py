@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxnets import config as configs
-from jaxnets.checkpoint import restore_state
+from jaxnets.checkpoints.store import restore_state
 from jaxnets.data import folder as folders
 from jaxnets.data import load as load_configured
 from jaxnets.data import load_dataset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnets import task, train_loop
-from jaxnets.checkpoint import latest_meta
+from jaxnets.checkpoints.store import latest_meta
 from jaxnets.data import Dataset, load_dataset, split_validation
 from jaxnets.data.identity import changes, check_same, identity
 from jaxnets.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint
+from jaxnets.checkpoints import store
 from jaxnets.runs.log import read_rows
 from tests.distributed_runs import (
     CONFIG,
@@ -57,7 +57,7 @@ def assert_same_run(one: Path, many: Path, others: float = 1e-10) -> None:
 
     The sums of the log are float32.
     """
-    (a, _), (b, _) = (checkpoint.restore_state(workdir, "last") for workdir in (one, many))
+    (a, _), (b, _) = (store.restore_state(workdir, "last") for workdir in (one, many))
     flat_a, flat_b = arrays(a), arrays(b)
     assert flat_a.keys() == flat_b.keys()
     assert int(flat_a["['step']"]) == 4 * STEPS

@@ -10,7 +10,7 @@ import numpy as np
 import pickles
 import pytest
 
-from jaxnets import checkpoint
+from jaxnets.checkpoints import store
 from jaxnets.config import default_config, to_json
 from jaxnets.data import load_dataset, tfds_source
 from jaxnets.data.cifar import CIFAR10
@@ -121,7 +121,7 @@ def test_a_pipe_in_a_checkpoint(tmp_path):
             os.mkfifo(path)
             try:
                 with pytest.raises(UserError, match=r"is damaged \("):
-                    checkpoint.restore_state(folder, "best")
+                    store.restore_state(folder, "best")
             finally:
                 path.unlink()
                 path.write_bytes(blob)

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint, train_loop
+from jaxnets import train_loop
+from jaxnets.checkpoints import store
 from tests.runs import ROOT, arguments, arrays, assert_same_run, process, rows
 from tests.small_disk import remount, small_disk
 
@@ -94,7 +95,7 @@ def test_killed_and_stopped_it_ends_as_if_it_had_not_been(uninterrupted, tmp_pat
         running.send_signal(signal.SIGCONT)
         assert running.wait(WAIT) == 128 + signal.SIGTERM
     said = output.read_text().splitlines()[-1]
-    step = checkpoint.find(workdir, "last")[1]
+    step = store.find(workdir, "last")[1]
     assert f"step {step}" in said
     assert "the same command goes on" in said
     run_to_the_end(workdir, num_epochs=EPOCHS)
@@ -164,9 +165,9 @@ def test_a_second_signal_ends_it_at_once(number):
 
 def test_a_damaged_checkpoint_costs_only_its_epoch(uninterrupted, tmp_path, command, refused):
     workdir = Path(shutil.copytree(uninterrupted, tmp_path / "tiny"))
-    steps = checkpoint._steps(workdir / "checkpoints")
+    steps = store._steps(workdir / "checkpoints")
     for folder in ("best", "checkpoints"):
-        newest = workdir / folder / str(checkpoint._steps(workdir / folder)[-1])
+        newest = workdir / folder / str(store._steps(workdir / folder)[-1])
         (newest / "meta" / "metadata").unlink()
     assert "best" in (err := refused("jaxnets.evaluate", "--workdir", workdir))
     assert "damaged" in err
@@ -176,7 +177,7 @@ def test_a_damaged_checkpoint_costs_only_its_epoch(uninterrupted, tmp_path, comm
     assert f"resuming {workdir} at step {steps[-2]}" in result.out
     assert rows(workdir) == rows(uninterrupted)
     assert arrays(workdir, "last").keys() == arrays(uninterrupted, "last").keys()
-    assert checkpoint._steps(workdir / "checkpoints") == steps
+    assert store._steps(workdir / "checkpoints") == steps
 
 
 def test_a_full_disk_ends_it_in_one_line_and_space_mends_it(
@@ -186,7 +187,7 @@ def test_a_full_disk_ends_it_in_one_line_and_space_mends_it(
         workdir = disk / "tiny"
         args = arguments(workdir, num_epochs=EPOCHS)
         assert "No space left on device" in refused("jaxnets.train", *args)
-        assert checkpoint.find(workdir, "last")
+        assert store.find(workdir, "last")
         remount(disk, "size=8m")
         result = command("jaxnets.train", *args)
         assert result.code == 0, result.err

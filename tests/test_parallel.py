@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint
+from jaxnets.checkpoints import store
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
 CODE = """
@@ -68,7 +68,7 @@ import jax
 from jaxnets import config as configs
 from jaxnets.devices import runtime
 runtime.setup("float64")
-from jaxnets.checkpoint import Checkpoints
+from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.stepper import Stepper
 from jaxnets.task import build
 from jaxnets.train_step import Totals
@@ -131,7 +131,7 @@ def test_a_checkpoint_goes_on_over_any_number_of_devices(tmp_path, legs):
         run_child(RESUME, devices, hopping, leg)
     devices, leg = legs[-1]
     run_child(RESUME, devices, hopping, leg, straight, steps)
-    (a, _), (b, _) = (checkpoint.restore_state(path, "last") for path in (straight, hopping))
+    (a, _), (b, _) = (store.restore_state(path, "last") for path in (straight, hopping))
     assert int(a["step"]) == int(b["step"]) == steps
     worst = jax.tree.map(lambda x, y: np.abs(x - y).max() / (np.abs(x).max() or 1), a, b)
     assert max(jax.tree.leaves(worst)) < 1e-10, worst

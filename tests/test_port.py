@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets.checkpoint import Checkpoints
+from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.config import default_config, to_json
 from jaxnets.errors import UserError
 from jaxnets.models.functional import split

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint, train_loop
-from jaxnets.checkpoint import Checkpoints
+from jaxnets import train_loop
+from jaxnets.checkpoints import store as checkpoints
+from jaxnets.checkpoints.store import Checkpoints
+from jaxnets.checkpoints.writer import Saver
 from jaxnets.errors import UserError
 from jaxnets.runs.log import read_rows
-from jaxnets.saver import Saver
 from tests.stopping import stop_after
 from tests.test_train import CONFIG, STEPS
 from tests.test_train_loop import poison
@@ -85,7 +86,7 @@ def test_training_does_not_wait_for_the_disk(tmp_path, command, monkeypatch):
     monkeypatch.setattr(train_loop, "Stepper", Telling)
     args = ("--config", CONFIG, "--workdir", tmp_path / "x", "--config.num_epochs=2")
     assert command("jaxnets.train", *args).code == 0
-    assert checkpoint.find(tmp_path / "x", "last")[1] == 2 * STEPS
+    assert checkpoints.find(tmp_path / "x", "last")[1] == 2 * STEPS
 
 
 def full_at(wanted: int, which: str) -> type:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxnets import checkpoint, train_loop
+from jaxnets import train_loop
+from jaxnets.checkpoints import store
 from jaxnets.runs.log import read_rows
 from tests.runs import assert_same_run
 from tests.runs import rows as rows_of
@@ -50,9 +51,9 @@ def test_workdir_holds_log_checkpoints_and_configuration(trained):
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all(row.keys() >= TAGS | {"images_per_second"} for row in rows)
     assert rows[-1]["train/loss"] < rows[0]["train/loss"]
-    assert checkpoint._steps(trained / "checkpoints") == [2 * STEPS, 3 * STEPS]
+    assert store._steps(trained / "checkpoints") == [2 * STEPS, 3 * STEPS]
     best = max(rows, key=lambda row: row["eval/accuracy"])
-    assert checkpoint._steps(trained / "best") == [best["step"]]
+    assert store._steps(trained / "best") == [best["step"]]
     assert json.loads((trained / "config.json").read_text())["num_epochs"] == 3
 
 
@@ -159,7 +160,7 @@ def test_divergence_stops_and_keeps_what_was_good(tmp_path, command):
     assert code == 2
     assert "not finite" in err
     assert "step 4" in err
-    assert checkpoint._steps(workdir / "checkpoints") == []
+    assert store._steps(workdir / "checkpoints") == []
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, command, refused):
@@ -200,7 +201,7 @@ def test_an_interrupt_saves_and_exits_130(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "stopped and saved at step" in out
-    assert checkpoint._steps(workdir / "checkpoints")
+    assert store._steps(workdir / "checkpoints")
 
 
 def test_evaluation_uses_the_devices_at_hand(trained, tmp_path, command):

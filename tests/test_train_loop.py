@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import checkpoint, train_loop
 from jaxnets import config as configs
+from jaxnets import train_loop
+from jaxnets.checkpoints import store
 from jaxnets.devices import distributed
 from jaxnets.runs.log import read_rows
 from jaxnets.stepper import Stepper
@@ -26,8 +27,8 @@ from tests.test_train import CONFIG, STEPS, trained  # noqa: F401
 
 
 def restored(workdir: Path, which: str = "last"):
-    folder, step = checkpoint.find(workdir, which)
-    return checkpoint._read(folder, step, None)
+    folder, step = store.find(workdir, which)
+    return store._read(folder, step, None)
 
 
 def build_tiny(*overrides: str):
@@ -161,7 +162,7 @@ def test_a_run_that_diverged_is_not_saved_by_a_signal(tmp_path, command, monkeyp
     result = command("jaxnets.train", "--config", CONFIG, "--workdir", workdir)
     assert result.code == 2
     assert "not finite: seen at step 2" in result.err
-    assert checkpoint._steps(workdir / "checkpoints") == []
+    assert store._steps(workdir / "checkpoints") == []
 
 
 # One call an epoch

@@ -53,7 +53,7 @@ def load_weights(
 
 
 def _load_run(model: nnx.Module, workdir: Path, checkpoint: str | int) -> None:
-    from jaxnets.checkpoint import restore_weights
+    from jaxnets.checkpoints.store import restore_weights
     from jaxnets.models.functional import flat, update
 
     params, stats = restore_weights(workdir, checkpoint)

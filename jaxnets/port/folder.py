@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxnets import checkpoint as checkpoints
+from jaxnets.checkpoints import store as checkpoints
 from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.port.guess import Model, describe, num_classes

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets import checkpoint as checkpoints
 from jaxnets import config as configs
+from jaxnets.checkpoints import store as checkpoints
 from jaxnets.data import load
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnets import checkpoint as checkpoints
 from jaxnets import config as configs
+from jaxnets.checkpoints import store as checkpoints
 from jaxnets.errors import UserError
 from jaxnets.port import adapters, files, folder, optimizer
 from jaxnets.port.fit import fit

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets.checkpoint import find
+from jaxnets.checkpoints.store import find
 from jaxnets.config import decisive_keys
 from jaxnets.data import load
 from jaxnets.data.augment import make_augment

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets import checkpoint_folder
-from jaxnets.checkpoint_folder import Damaged
+from jaxnets.checkpoints import folder as one
+from jaxnets.checkpoints.folder import Damaged
 from jaxnets.errors import UserError
 
 LAST, BEST = "checkpoints", "best"
@@ -46,7 +46,7 @@ class Checkpoints:
         """Adds one to go on from, and removes the oldest beyond `keep`."""
         if not self._writes:
             return
-        checkpoint_folder.write(self._last / str(step), state, meta)
+        one.write(self._last / str(step), state, meta)
         for old in _steps(self._last)[: -self._keep]:
             _remove(self._last / str(old))
         last, best = _steps(self._last), _steps(self._best)
@@ -60,7 +60,7 @@ class Checkpoints:
         """Adds a best one; it is no longer the best of a later one that an interrupted run left."""
         if not self._writes:
             return
-        checkpoint_folder.write(self._best / str(step), state, meta)
+        one.write(self._best / str(step), state, meta)
         self._forget_best_after(step)
 
     def restore_last(self, like: Any, say: Callable[[str], None]) -> tuple[Any, dict] | None:
@@ -162,7 +162,7 @@ def latest_meta(workdir: Path) -> dict:
     """The metadata of the newest checkpoint to go on from that is whole; empty if there is none."""
     for step in reversed(_steps(workdir / LAST)):
         with contextlib.suppress(Damaged):
-            return checkpoint_folder.read_meta(workdir / LAST / str(step))
+            return one.read_meta(workdir / LAST / str(step))
     return {}
 
 
@@ -218,4 +218,4 @@ def _remove(path: Path) -> None:
 
 def _read(folder: Path, step: int, like: Any) -> tuple[Any, dict]:
     """State and metadata as they were stored; `like`: None, or numpy arrays in their structure."""
-    return checkpoint_folder.read(folder / str(step), like)
+    return one.read(folder / str(step), like)

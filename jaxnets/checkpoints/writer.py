@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.checkpoint import Checkpoints
+from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.devices import distributed
 
 
