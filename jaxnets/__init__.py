@@ -23,7 +23,7 @@ _LAZY = {
     "model_options": "jaxnets.models",
     "load": "jaxnets.predictor",
     "load_weights": "jaxnets.port",
-    "normalize": "jaxnets.data.augment",
+    "normalize": "jaxnets.augment.pipeline",
 }
 # So are the packages that users call functions of, as jaxnets.port.load(...).
 _PACKAGES = ("data", "models", "optim", "port")

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxnets.augment.pipeline import normalize
 from jaxnets.checkpoints import store
 from jaxnets.config import model_options
-from jaxnets.data.augment import normalize
 from jaxnets.data.identity import differing_classes
 from jaxnets.devices.layout import AXIS, make_layout
 from jaxnets.errors import UserError

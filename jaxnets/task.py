@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import model_options
 from jaxnets.data import Dataset, load
-from jaxnets.data.augment import make_augment
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.data.identity import identity
 from jaxnets.devices.layout import make_layout

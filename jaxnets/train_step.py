@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnets import optim
-from jaxnets.data.augment import Augment, augment_key, normalize
+from jaxnets.augment.pipeline import Augment, augment_key, normalize
 from jaxnets.devices.layout import Layout
 from jaxnets.models.functional import Arrays, Network
 from jaxnets.optim import Optimizer

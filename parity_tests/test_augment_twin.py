@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxnets.data import augment as jax_augment
-from jaxnets.data import auto_augment_policies
+from jaxnets.augment import pipeline as jax_augment
+from jaxnets.augment import policies
 from torch_ref import augment as torch_augment
 from torch_ref import threefry
 
@@ -107,7 +107,7 @@ def test_same_seed_and_step_give_the_same_images(name, size):
 
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
 def test_every_step_of_auto_augment(policy):
-    rows = len(auto_augment_policies.policy_tables(policy, 32, 32).steps)
+    rows = len(policies.policy_tables(policy, 32, 32).steps)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3))
     images = np.repeat((40 + image // 2).astype(np.uint8), rows, 0)
     options = Config(ops=("auto_augment",), auto_augment=Config(policy=policy))
@@ -136,7 +136,7 @@ def test_normalize(dtype):
     [("shear_x", 0.3), ("translate_x", 150 / 331 * 32), ("rotate", 30), ("color", 0.9)],
 )
 def test_magnitudes_are_torchs(name, end):
-    magnitudes = auto_augment_policies._magnitudes(name, 32)
+    magnitudes = policies._magnitudes(name, 32)
     np.testing.assert_allclose(magnitudes, torch.linspace(0, end, 10), rtol=2e-7)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from golden_figures import load
 
-from jaxnets.data.auto_augment_policies import PAIRS, policy_tables
+from jaxnets.augment.policies import PAIRS, policy_tables
 
 POLICIES = load("autoaugment_policies")
 SIDE = 32

@@ -13,9 +13,9 @@ from torch import nn
 import torch_ref.augment
 import torch_ref.models
 import torch_ref.optim
+from jaxnets.augment.pipeline import make_augment
+from jaxnets.augment.tables import FACTOR_BITS
 from jaxnets.config import default_config
-from jaxnets.data.augment import make_augment
-from jaxnets.data.augment_tables import FACTOR_BITS
 from jaxnets.data.batches import epoch_order, steps_per_epoch
 from jaxnets.optim import make_optimizer
 from jaxnets.runs.log import epoch_row

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.data.augment import augment_key, make_augment, normalize
-from jaxnets.data.augment_options import ATTEMPTS
-from jaxnets.data.augment_tables import FACTOR_BITS, LEVELS
-from jaxnets.data.auto_augment_policies import PAIRS, policy_tables
+from jaxnets.augment.options import ATTEMPTS
+from jaxnets.augment.pipeline import augment_key, make_augment, normalize
+from jaxnets.augment.policies import PAIRS, policy_tables
+from jaxnets.augment.tables import FACTOR_BITS, LEVELS
 from jaxnets.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -285,7 +285,7 @@ SHARDED = """
 import numpy as np, jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
-from jaxnets.data.augment import augment_key, make_augment
+from jaxnets.augment.pipeline import augment_key, make_augment
 
 augment = make_augment(ConfigDict(dict(
     ops=("random_resized_crop", "rotation", "crop", "flip", "jitter", "erasing", "auto_augment"),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from jaxnets.data import auto_augment, image_ops
-from jaxnets.data.augment import make_augment
-from jaxnets.data.augment_tables import FACTOR_BITS
-from jaxnets.data.auto_augment_policies import policy_tables
+from jaxnets.augment import auto_augment, image_ops
+from jaxnets.augment.pipeline import make_augment
+from jaxnets.augment.policies import policy_tables
+from jaxnets.augment.tables import FACTOR_BITS
 
 DATA = Path(__file__).parent.parent / "data"
 N = 96

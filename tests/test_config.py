@@ -50,7 +50,7 @@ def test_operations_are_listed_on_the_command_line():
 
 @pytest.mark.parametrize(("recipe", "preset"), presets())
 def test_every_preset_is_valid_and_lists_its_models_options(recipe, preset):
-    from jaxnets.data.augment import make_augment
+    from jaxnets.augment.pipeline import make_augment
     from jaxnets.optim import make_optimizer
 
     config = load(recipe, preset)

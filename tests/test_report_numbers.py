@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnets import train_step
-from jaxnets.data.augment import augment_key, make_augment, normalize
+from jaxnets.augment.pipeline import augment_key, make_augment, normalize
 from jaxnets.data.batches import epoch_order
 from jaxnets.devices.layout import make_layout
 from jaxnets.report.calibration import bin_of, calibration, softmax

@@ -1,4 +1,4 @@
-"""Random augmentation of a batch in PyTorch: the twin of jaxnets.data.augment.
+"""Random augmentation of a batch in PyTorch: the twin of jaxnets.augment.pipeline.
 
     augment = make_augment(config.augment)
     images = augment(augment_key(seed, step), images)          # uint8 (n, H, W, 3) in and out
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jaxnets.data import augment_tables as tables
-from jaxnets.data.augment_options import ATTEMPTS, AUGMENT_STREAM, Options, read_options
-from jaxnets.data.auto_augment_policies import PAIRS, PolicyTables, policy_tables
+from jaxnets.augment import tables
+from jaxnets.augment.options import ATTEMPTS, AUGMENT_STREAM, Options, read_options
+from jaxnets.augment.policies import PAIRS, PolicyTables, policy_tables
 from jaxnets.errors import UserError
 from torch_ref import image_ops, threefry
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jaxnets.data.augment_tables import (
+from jaxnets.augment.tables import (
     AFFINE_BITS,
     FACTOR_BITS,
     RESIZE_BITS,

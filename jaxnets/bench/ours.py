@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.augment.pipeline import normalize
 from jaxnets.bench.timing import Clock, Work, timed
 from jaxnets.data import Dataset
-from jaxnets.data.augment import normalize
 from jaxnets.evaluation import Evaluator
 from jaxnets.stepper import Stepper
 from jaxnets.task import Run, build

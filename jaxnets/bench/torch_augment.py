@@ -8,8 +8,8 @@ results that it was meant to get. The images are the same, bit for bit.
 import torch
 from torch import Tensor
 
-from jaxnets.data import augment_tables as tables
-from jaxnets.data.augment_options import Options
+from jaxnets.augment import tables
+from jaxnets.augment.options import Options
 from torch_ref import image_ops
 from torch_ref.augment import Augment
 

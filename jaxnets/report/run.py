@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnets.augment.pipeline import make_augment
 from jaxnets.checkpoints.store import find
 from jaxnets.config import decisive_keys
 from jaxnets.data import load
-from jaxnets.data.augment import make_augment
 from jaxnets.data.identity import changes, describe, differing_classes, identity
 from jaxnets.devices import runtime
 from jaxnets.ensemble import load_member

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.data.augment import Augment, augment_key
+from jaxnets.augment.pipeline import Augment, augment_key
 from jaxnets.data.batches import epoch_order, steps_per_epoch
 from jaxnets.report.figure import LIGHT, Theme
 from jaxnets.report.grid import image_grid, short

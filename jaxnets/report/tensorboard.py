@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxnets.augment.pipeline import Augment
 from jaxnets.data import Dataset
-from jaxnets.data.augment import Augment
 from jaxnets.report.confusion import confusion_figure, confusion_matrix
 from jaxnets.report.figure import to_png
 from jaxnets.report.samples import read_samples, samples_figure

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxnets.data import image_ops
-from jaxnets.data.auto_augment_policies import (
+from jaxnets.augment import image_ops
+from jaxnets.augment.policies import (
     AFFINE,
     CONTRAST,
     LOOKUP,

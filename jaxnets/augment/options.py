@@ -1,7 +1,7 @@
 """The options of the augmentations: read from a configuration, checked, and made immutable.
 
-Shared by `jaxnets.data.augment` and its PyTorch twin; imports neither framework. Each class stands
-for one operation and says in `columns` how many uniform numbers an image costs it.
+Shared by `pipeline` and its PyTorch twin; imports neither framework. Each class stands for one
+operation and says in `columns` how many uniform numbers an image costs it.
 """
 
 from collections.abc import Callable

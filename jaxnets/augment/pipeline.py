@@ -19,9 +19,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnets.data import augment_tables as tables
-from jaxnets.data import auto_augment, image_ops
-from jaxnets.data.augment_options import (
+from jaxnets.augment import auto_augment, image_ops, tables
+from jaxnets.augment.options import (
     ATTEMPTS,
     AUGMENT_STREAM,
     AutoAugment,

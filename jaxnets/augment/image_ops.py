@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnets.data.augment_tables import (
+from jaxnets.augment.tables import (
     AFFINE_BITS,
     FACTOR_BITS,
     RESIZE_BITS,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.augment_tables import fixed_point, rotation_matrices
+from jaxnets.augment.tables import fixed_point, rotation_matrices
 
 PAIRS = 25
 # Kinds: an affine map; blends with grey, mean grey, a blurred image; lookup tables that are fixed
