@@ -21,7 +21,7 @@ _LAZY = {
     "create_model": "jaxnets.models",
     "list_models": "jaxnets.models",
     "model_options": "jaxnets.models",
-    "load": "jaxnets.predictor",
+    "load": "jaxnets.inference.predictor",
     "load_weights": "jaxnets.port",
     "normalize": "jaxnets.augment.pipeline",
 }

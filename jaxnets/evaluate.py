@@ -27,7 +27,7 @@ from jaxnets.runs.log import METRICS
 from jaxnets.runs.workdir import read_config, report_folder
 
 if TYPE_CHECKING:
-    from jaxnets.ensemble import Member
+    from jaxnets.inference.network import Member
 
 SPLITS = {"test": "test set", "val": "validation split"}
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     runtime.setup("float64" if "float64" in {config.dtype for config in configs} else "float32")
 
     from jaxnets.data.identity import describe
-    from jaxnets.ensemble import load_members
+    from jaxnets.inference.network import load_members
     from jaxnets.report.classification import format_report
     from jaxnets.report.older import note_older
     from jaxnets.tables import terminal_width
@@ -97,7 +97,7 @@ def evaluate(config: Any, workdir: Path, which: str, split: str = "test") -> dic
         UserError: no such checkpoint or split, data of other classes than the network's, or a
             validation split that it may have been trained on.
     """
-    from jaxnets.ensemble import load_member
+    from jaxnets.inference.network import load_member
 
     return {"checkpoint": which} | measure([load_member(workdir, which)], config, split)
 
@@ -109,7 +109,7 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
     """
     from jaxnets.data import load
     from jaxnets.data.identity import changes, identity
-    from jaxnets.ensemble import check_classes, log_mean, log_probabilities
+    from jaxnets.inference.network import check_classes, log_mean, log_probabilities
 
     same_val = _check_data(members, split)
     data = load(config)

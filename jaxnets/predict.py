@@ -29,8 +29,8 @@ from jaxnets.files.atomic import check_file, written_aside
 from jaxnets.runs.workdir import read_config
 
 if TYPE_CHECKING:
-    from jaxnets.ensemble import Member
-    from jaxnets.predictor import Predictor
+    from jaxnets.inference.network import Member
+    from jaxnets.inference.predictor import Predictor
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,8 +43,8 @@ def main(argv: Sequence[str]) -> int:
 
     runtime.setup("float64" if "float64" in dtypes else "float32")
 
-    from jaxnets.predict_inputs import read_several
-    from jaxnets.predictor import load
+    from jaxnets.inference.inputs import read_several
+    from jaxnets.inference.predictor import load
 
     net = load(*args.workdir, checkpoint=args.checkpoint)
     classes = _classes(net.members[0], args.names)

@@ -33,7 +33,7 @@ from jaxnets.data import cifar, tfds_source
 from jaxnets.errors import UserError
 from jaxnets.files import checksums
 from jaxnets.files.restricted_pickle import restricted_loads
-from jaxnets.predict_inputs import read_inputs
+from jaxnets.inference.inputs import read_inputs
 from tests import data_fakes as fakes
 from tests.fuzz_damage import altered, damaged
 from tests.fuzz_lines import command_line, value

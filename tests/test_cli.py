@@ -163,7 +163,7 @@ def no_work(monkeypatch):
         raise AssertionError("the output was not checked first")
 
     for name in (
-        "jaxnets.ensemble.load_members",
+        "jaxnets.inference.network.load_members",
         "jaxnets.report.run.read_runs",
         "jaxnets.devices.runtime.setup",
         "jaxnets.bench.__main__.measured",

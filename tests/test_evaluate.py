@@ -8,8 +8,8 @@ import pytest
 
 from jaxnets.data import load_dataset, split_validation
 from jaxnets.data.identity import identity
-from jaxnets.ensemble import load_member
 from jaxnets.evaluate import evaluate
+from jaxnets.inference.network import load_member
 from jaxnets.runs.workdir import read_config
 from tests.fake_run import NAMES, direct_logits, fake_run, softmax
 

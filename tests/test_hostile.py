@@ -15,9 +15,9 @@ from jaxnets.config import default_config, to_json
 from jaxnets.data import load_dataset, tfds_source
 from jaxnets.data.cifar import CIFAR10
 from jaxnets.data.images import read_image
-from jaxnets.ensemble import load_member
 from jaxnets.errors import UserError
 from jaxnets.files import pt_check, regular
+from jaxnets.inference.network import load_member
 from jaxnets.parity import layers_command
 from jaxnets.port import load, save
 from jaxnets.port.folder import read_model

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from jaxnets.checkpoints import store
-from jaxnets.ensemble import load_member, log_probabilities
 from jaxnets.errors import UserError
+from jaxnets.inference.network import load_member, log_probabilities
 from tests.fake_run import IMAGES, NAMES, direct_logits, fake_run, softmax
 
 N = len(IMAGES)
@@ -176,7 +176,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_is_the_same_images(name, tmp_path):
-    from jaxnets.predict_inputs import read_inputs
+    from jaxnets.inference.inputs import read_inputs
 
     LAYOUTS[name](tmp_path / name)
     images, ids, notes = read_inputs(tmp_path / name, 32)
@@ -380,7 +380,7 @@ class Evil:
     ],
 )
 def test_bad_input_is_one_line(name, write, hint, tmp_path, monkeypatch):
-    from jaxnets.predict_inputs import read_inputs
+    from jaxnets.inference.inputs import read_inputs
 
     monkeypatch.chdir(tmp_path)
     write(Path(name))
@@ -438,7 +438,7 @@ ELSEWHERE = """
 import sys, numpy as np
 from pathlib import Path
 import jax
-from jaxnets.ensemble import load_member
+from jaxnets.inference.network import load_member
 from jaxnets.devices.layout import make_layout
 from tests.fake_run import fake_run
 workdir = Path(sys.argv[1])
@@ -470,7 +470,7 @@ def test_log_probabilities_stay_finite(run):
 
 
 def test_the_pickle_of_the_publishers_layout():
-    from jaxnets.predict_inputs import read_inputs
+    from jaxnets.inference.inputs import read_inputs
 
     path = Path(__file__).parent.parent / "data" / "cifar_test_nolabel.pkl"
     if not path.exists():
@@ -503,7 +503,7 @@ for _ in range(60):
     ],
 )
 def test_small_files_cost_little(name, write, hint, tmp_path, monkeypatch):
-    from jaxnets.predict_inputs import read_inputs
+    from jaxnets.inference.inputs import read_inputs
 
     monkeypatch.chdir(tmp_path)
     write(Path(name))
@@ -517,7 +517,7 @@ def test_small_files_cost_little(name, write, hint, tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", [".pkl", "", ".npy", ".npz", ".png"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_file_is_refused_at_once(suffix, kind, tmp_path):
-    from jaxnets.predict_inputs import read_inputs
+    from jaxnets.inference.inputs import read_inputs
 
     path = tmp_path / f"x{suffix}"
     if kind == "pipe":

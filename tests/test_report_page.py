@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import ensemble
 from jaxnets.data import load_dataset
 from jaxnets.errors import UserError
+from jaxnets.inference import network
 from jaxnets.report import run as report_run
 from jaxnets.report.__main__ import write_report
 from jaxnets.report.calibration import calibration, softmax
@@ -50,9 +50,9 @@ def report(trained) -> Path:
     """The folder of its report."""
     from jaxnets.report.__main__ import main
 
-    calls, logits = [], ensemble.Member.logits
+    calls, logits = [], network.Member.logits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ensemble.Member, "logits", lambda *a, **k: calls.append(a) or logits(*a, **k))
+        patch.setattr(network.Member, "logits", lambda *a, **k: calls.append(a) or logits(*a, **k))
         assert main(["--workdir", str(trained)]) == 0
     assert len(calls) == 1
     return trained / "report"
@@ -61,7 +61,7 @@ def report(trained) -> Path:
 @pytest.fixture(scope="module")
 def logits(trained) -> np.ndarray:
     """Of the best checkpoint on the test set."""
-    return ensemble.load_member(trained).logits(load_dataset("digits").test_images)
+    return network.load_member(trained).logits(load_dataset("digits").test_images)
 
 
 def stored(folder: Path, name: str):
@@ -197,7 +197,7 @@ def test_the_report_says_what_chose_the_best(several):
 
 
 def test_the_checkpoint_says_what_chose_the_best(trained, monkeypatch):
-    member = ensemble.load_member(trained)
+    member = network.load_member(trained)
     monkeypatch.setattr(report_run, "load_member", lambda *_: member)
     for meta, expected in (({}, "test"), ({"selected_on": "val"}, "val")):
         member.meta = {"epoch": 1, **meta}
@@ -206,7 +206,7 @@ def test_the_checkpoint_says_what_chose_the_best(trained, monkeypatch):
 
 
 def test_data_of_other_classes_is_refused(trained, monkeypatch):
-    member = ensemble.load_member(trained)
+    member = network.load_member(trained)
     member.known_classes = ("zero", *member.known_classes[1:])
     monkeypatch.setattr(report_run, "load_member", lambda *_: member)
     with pytest.raises(UserError, match="class 0 is 'zero' and '0'"):
@@ -356,7 +356,7 @@ def test_tensorboard_gets_two_images_at_the_end(trained):
         with Image.open(io.BytesIO(image.encoded_image_string)) as png:
             assert png.size == (image.width, image.height)
     data = load_dataset("digits")
-    logits = ensemble.load_member(trained, "last").logits(data.test_images)
+    logits = network.load_member(trained, "last").logits(data.test_images)
     matrix = confusion_matrix(data.test_labels, logits.argmax(1), 10)
     png = to_png(lambda theme: confusion_figure(matrix, data.class_names, theme), dpi=100)
     assert images["confusion_matrix"][1].encoded_image_string == png

@@ -13,8 +13,8 @@ from jaxnets.config import decisive_keys
 from jaxnets.data import load
 from jaxnets.data.identity import changes, describe, differing_classes, identity
 from jaxnets.devices import runtime
-from jaxnets.ensemble import load_member
 from jaxnets.errors import UserError
+from jaxnets.inference.network import load_member
 from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.classification import classification_report
 from jaxnets.report.curves import Record, read_metrics

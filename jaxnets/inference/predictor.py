@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnets.ensemble import Member, load_members, log_probabilities
 from jaxnets.errors import UserError
-from jaxnets.predict_inputs import as_images
+from jaxnets.inference.inputs import as_images
+from jaxnets.inference.network import Member, load_members, log_probabilities
 from jaxnets.runs.workdir import read_config
 
 
