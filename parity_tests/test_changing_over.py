@@ -17,21 +17,21 @@ import torch
 from flax import nnx
 from helpers import little_effort
 
-import jaxnets.task
-import jaxnets.train
+import jaxnets.train.__main__
+import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.train
 from jaxnets import config as configs
-from jaxnets import train_loop
 from jaxnets.data.digits import load_digits
 from jaxnets.devices.layout import Layout
-from jaxnets.evaluation import Evaluator
 from jaxnets.port import convert_run, folder, runs, to_torch
 from jaxnets.port.convert_run import port_run
 from jaxnets.port.guess import describe
 from jaxnets.port.verify import Differences
 from jaxnets.runs.log import read_rows
-from jaxnets.stepper import Stepper
+from jaxnets.train import loop
+from jaxnets.train.evaluator import Evaluator
+from jaxnets.train.stepper import Stepper
 
 CONFIG = str(Path(__file__).parents[1] / "tests" / "tiny_config.py")
 STEPS_PER_EPOCH, STEPS, K = 4, 20, 3
@@ -83,7 +83,7 @@ def quick():
     )
     none = Differences(0, 0, 1, "not computed")
     with little_effort() as patch:
-        for module in (jaxnets.task, torch_ref.train):
+        for module in (jaxnets.train.task, torch_ref.train):
             patch.setattr(module, "load", lambda *_, **__: few)
         patch.setattr(convert_run, "differences", lambda *_, **__: none)
         jax.config.update("jax_enable_x64", True)  # in every thread
@@ -112,12 +112,12 @@ def started_once(monkeypatch):
         self._step = once("evaluation", lambda: (_compile(self, *weights), self._step)[1])
         return 0.0
 
-    def model(*args, _build=jaxnets.task.build_model):
+    def model(*args, _build=jaxnets.train.task.build_model):
         return nnx.clone(once("model", lambda: _build(*args)))
 
     monkeypatch.setattr(Layout, "compile", program)
     monkeypatch.setattr(Evaluator, "compile", evaluation)
-    monkeypatch.setattr(jaxnets.task, "build_model", model)
+    monkeypatch.setattr(jaxnets.train.task, "build_model", model)
     monkeypatch.setattr("jaxnets.report.tensorboard.end_images", lambda *_: {})
     for module in (folder, runs):
         monkeypatch.setattr(module, "describe", lambda *_: once("slots", lambda: describe(*_)))
@@ -162,8 +162,8 @@ def train(trainer, workdir: Path, case: Sequence[str], *args: str, until: int = 
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        for loop in (train_loop, torch_ref.loop):
-            patch.setattr(loop, "StopSignal", lambda: told)
+        for module in (loop, torch_ref.loop):
+            patch.setattr(module, "StopSignal", lambda: told)
         patch.setattr(Stepper, "step", lambda *a, **k: once_more(take_step(*a, **k)))
         patch.setattr(torch_ref.loop, "train_step", lambda *a: once_more(twins_step(*a)))
         code = trainer.main([*COMMON, *flags(case), f"--workdir={workdir}", *args])
@@ -173,7 +173,7 @@ def train(trainer, workdir: Path, case: Sequence[str], *args: str, until: int = 
 
 def change_over(first: str, case: Sequence[str], stops: Sequence[int], where: Path, *args) -> Path:
     """The workdir in which the run ends that changes the framework after each of `stops`."""
-    trainers = {"jax": jaxnets.train, "torch": torch_ref.train}
+    trainers = {"jax": jaxnets.train.__main__, "torch": torch_ref.train}
     names = [first, next(name for name in trainers if name != first)]
     workdir = where / f"{first}-0"
     for i, until in enumerate((*stops, STEPS)):
@@ -211,7 +211,7 @@ def assert_same_run(workdir: Path, whole: Path) -> None:
 def check(case: Sequence[str], stops: Sequence[int], where: Path) -> None:
     config, _ = configs.parse([*COMMON, *flags(case)], usage="")
     start = where / "start.pt"
-    torch.save(to_torch(jaxnets.task.build_model(config, 10)).state_dict(), start)
+    torch.save(to_torch(jaxnets.train.task.build_model(config, 10)).state_dict(), start)
     init = f"--init={start}"
     whole = change_over("jax", case, (), where / "whole")
     assert_same_run(change_over("torch", case, (), where / "whole", init), whole)

@@ -23,7 +23,7 @@ from jaxnets import extrema
 from jaxnets.models import list_models
 from jaxnets.optim import transforms
 from jaxnets.parity.masks import dropout_masks, force_masks, nchw
-from jaxnets.train_step import cross_entropy
+from jaxnets.train.step import cross_entropy
 
 NAN, INF, DENORMAL = float("nan"), float("inf"), 1e-40
 SPECIAL = {"nan": NAN, "inf": INF, "-inf": -INF, "denormal": DENORMAL, "-0": -0.0}
@@ -212,7 +212,7 @@ ALLOWED = {
 
 def test_no_other_maximum_is_in_a_network_or_an_optimizer():
     root = Path(extrema.__file__).parent
-    for path in [*root.glob("models/*.py"), *root.glob("optim/*.py"), root / "train_step.py"]:
+    for path in [*root.glob("models/*.py"), *root.glob("optim/*.py"), root / "train/step.py"]:
         name = str(path.relative_to(root))
         found = [x.strip() for x in path.read_text().splitlines() if MAXIMA.search(x)]
         assert found == ALLOWED.get(name, []), f"{name}: use jaxnets.extrema"

@@ -151,7 +151,7 @@ class JaxSide:
             for k, p in params.items()
         }
         updates, state = self.tx.update(grads, state, params)
-        # As jaxnets.train_step.update does.
+        # As jaxnets.train.step.update does.
         updates = {k: jnp.zeros_like(u) if k in self._unused else u for k, u in updates.items()}
         return optax.apply_updates(params, updates), state
 

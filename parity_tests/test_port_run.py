@@ -12,12 +12,11 @@ import pytest
 import torch
 from helpers import little_effort
 
-import jaxnets.task
-import jaxnets.train
+import jaxnets.train.__main__
+import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.train
 from jaxnets import config as configs
-from jaxnets import train_loop
 from jaxnets.data.digits import load_digits
 from jaxnets.data.identity import identity
 from jaxnets.errors import UserError
@@ -27,6 +26,7 @@ from jaxnets.port.convert_run import compare_runs
 from jaxnets.port.verify import Differences
 from jaxnets.runs.log import read_rows
 from jaxnets.runs.workdir import read_config
+from jaxnets.train import loop
 from tests.conftest import command, refused  # noqa: F401 - fixtures
 from tests.stopping import stop_after
 
@@ -49,7 +49,7 @@ def quick():
         test_labels=digits.test_labels[:30],
     )
     with little_effort() as patch:
-        for module in (jaxnets.task, torch_ref.train):
+        for module in (jaxnets.train.task, torch_ref.train):
             patch.setattr(module, "load", lambda *_, **__: few)
         # In every thread, not in this one alone as for all tests here: steps compile side by side.
         jax.config.update("jax_enable_x64", True)
@@ -61,8 +61,8 @@ def train(trainer, workdir: Path, *args: str, stop_at: int | None = None) -> Non
     """Runs a trainer in `workdir`; `stop_at`: until it was asked so often whether to stop."""
     with pytest.MonkeyPatch.context() as patch:
         if stop_at is not None:
-            for loop in (train_loop, torch_ref.loop):
-                patch.setattr(loop, "StopSignal", stop_after(stop_at))
+            for module in (loop, torch_ref.loop):
+                patch.setattr(module, "StopSignal", stop_after(stop_at))
         code = trainer.main([*COMMON, f"--workdir={workdir}", *args])
     assert code == (0 if stop_at is None else 128 + signal.SIGTERM)
 
@@ -71,7 +71,7 @@ def train(trainer, workdir: Path, *args: str, stop_at: int | None = None) -> Non
 def stopped(tmp_path_factory) -> Path:
     """A run of jaxnets.train that was stopped within its second epoch."""
     workdir = tmp_path_factory.mktemp("stopped") / "jax"
-    train(jaxnets.train, workdir, stop_at=4)
+    train(jaxnets.train.__main__, workdir, stop_at=4)
     return workdir
 
 
@@ -80,7 +80,7 @@ def stopped_twin(stopped, tmp_path_factory) -> Path:
     """The same by torch_ref.train, from the same weights."""
     folder = tmp_path_factory.mktemp("twin")
     config = configs.read(COMMON[1], COMMON[2:])
-    start = jaxnets.port.to_torch(jaxnets.task.build_model(config, 10)).state_dict()
+    start = jaxnets.port.to_torch(jaxnets.train.task.build_model(config, 10)).state_dict()
     torch.save(start, folder / "start.pt")
     train(torch_ref.train, folder / "torch", f"--init={folder / 'start.pt'}", stop_at=4)
     return folder / "torch"
@@ -99,7 +99,7 @@ def whole(stopped, tmp_path_factory) -> Path:
     """The stopped run, gone on with in JAX."""
     workdir = tmp_path_factory.mktemp("whole") / "jax"
     shutil.copytree(stopped, workdir)
-    train(jaxnets.train, workdir)
+    train(jaxnets.train.__main__, workdir)
     return workdir
 
 
@@ -143,7 +143,7 @@ def test_begun_in_pytorch_ended_in_jax(stopped_twin, whole, tmp_path, capsys):
     assert port([str(stopped_twin), str(workdir), "--with-optimizer"]) == 0
     assert "python -m jaxnets.train --workdir" in capsys.readouterr().out
     assert runs.read(workdir, "best").run.step == 2
-    train(jaxnets.train, workdir)
+    train(jaxnets.train.__main__, workdir)
     assert "resuming" in capsys.readouterr().out
     assert_same_run(workdir, whole, workdir)
 
@@ -168,7 +168,7 @@ def test_the_identity_of_the_data_goes_along(stopped, stopped_twin, tmp_path, un
     port([str(stopped_twin), str(tmp_path / "jax"), "--with-optimizer"])
     shutil.copytree(stopped, tmp_path / "own")
     shutil.copytree(stopped_twin, tmp_path / "twin")
-    data = jaxnets.task.load()
+    data = jaxnets.train.task.load()
     assert runs.read(stopped).run.rest["data"] == identity(data)
     assert runs.read(stopped_twin / "last.pt").run.rest["data"] == identity(data)
     labels = data.train_labels.copy()
@@ -180,7 +180,7 @@ def test_the_identity_of_the_data_goes_along(stopped, stopped_twin, tmp_path, un
         before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch_ref.train, "load", lambda *_, **__: other)
-            patch.setattr(jaxnets.task, "load", lambda *_, **__: other)
+            patch.setattr(jaxnets.train.task, "load", lambda *_, **__: other)
             with pytest.raises(UserError, match=f"{name} holds a run on other data .*: labels of"):
                 train(trainer.train, workdir)
         assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before

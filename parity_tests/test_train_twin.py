@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 import jaxnets.parity.__main__ as parity
 import jaxnets.parity.run
-import jaxnets.task
-import jaxnets.train
+import jaxnets.train.__main__
+import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.step
 import torch_ref.train
@@ -146,11 +146,11 @@ def test_logs_lie_side_by_side(tmp_path, capsys):
     args += ["--config.data.val_fraction=0.2"]
     ours, theirs = tmp_path / "jax", tmp_path / "torch"
     config = configs.read(CONFIG, args[2:])
-    weights = to_state_dict(jaxnets.task.build_model(config, 10))
+    weights = to_state_dict(jaxnets.train.task.build_model(config, 10))
     start = tmp_path / "start.pt"
     torch.save({name: torch.tensor(value) for name, value in weights.items()}, start)
 
-    assert jaxnets.train.main([*args, f"--workdir={ours}"]) == 0
+    assert jaxnets.train.__main__.main([*args, f"--workdir={ours}"]) == 0
     jax_out = capsys.readouterr().out
     assert torch_ref.train.main([*args, f"--workdir={theirs}", f"--init={start}"]) == 0
     torch_out = capsys.readouterr().out
@@ -294,7 +294,7 @@ def test_a_run_of_the_other_trainer_is_left_alone(tmp_path, capsys):
     train_twin(workdir, "--config.num_epochs=1")
     args = [*COMMON, "--config.num_epochs=1", f"--workdir={workdir}"]
     with pytest.raises(jaxnets.UserError, match=r"a run of torch_ref\.train"):
-        jaxnets.train.main(args)
+        jaxnets.train.__main__.main(args)
     (workdir / "last.pt").unlink()
     (workdir / "best.pt").rename(workdir / "best")
     with pytest.raises(jaxnets.UserError, match=r"a run of jaxnets\.train"):

@@ -23,7 +23,7 @@ import torch_ref.models
 import torch_ref.optim
 from jaxnets.config import model_options
 from jaxnets.optim import make_optimizer
-from jaxnets.train_step import init_state, update
+from jaxnets.train.step import init_state, update
 
 STEPS_PER_EPOCH = 3  # so that the per-epoch schedules move within a few steps
 

@@ -19,7 +19,7 @@ from jaxnets.config import default_config
 from jaxnets.data.batches import epoch_order, steps_per_epoch
 from jaxnets.optim import make_optimizer
 from jaxnets.runs.log import epoch_row
-from jaxnets.train_step import Totals
+from jaxnets.train.step import Totals
 from torch_ref.step import Evaluation
 
 SIDES = ["jax", "torch"]

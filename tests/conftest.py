@@ -1,6 +1,6 @@
 """Shared by the tests of jaxnets alone."""
 
-import importlib
+import importlib.util
 import sys
 from typing import NamedTuple
 
@@ -36,8 +36,10 @@ def command(capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", [module, *map(str, args)])
         monkeypatch.setattr(signals, "listen", lambda: None)  # it would outlast the test
         capsys.readouterr()
+        is_package = importlib.util.find_spec(module).submodule_search_locations is not None
+        name = f"{module}.__main__" if is_package else module
         with pytest.raises(SystemExit) as stop:
-            cli.run(importlib.import_module(module).main)
+            cli.run(importlib.import_module(name).main)
         out, err = capsys.readouterr()
         return Result(stop.value.code, out, err)
 

@@ -18,17 +18,19 @@ STEPS = 4  # an epoch
 # The command, which also says how many of the training images this process holds.
 CODE = """
 import sys
-from jaxnets import cli, train, train_loop
+from jaxnets import cli
+from jaxnets.train import __main__ as train
+from jaxnets.train import loop
 from jaxnets.devices import rendezvous
 rendezvous.CONNECT_SECONDS = int(sys.argv.pop(1))
-begin = train_loop.train
+begin = loop.train
 def told(config, run, workdir):
     images = run.data.train_images
     parts = getattr(images, "addressable_shards", None)
     rows = len(images) if parts is None else sum(len(part.data) for part in parts)
     print("holds", rows, flush=True)
     return begin(config, run, workdir)
-train_loop.train = told
+loop.train = told
 cli.run(train.main)
 """
 

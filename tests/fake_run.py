@@ -10,8 +10,8 @@ from jaxnets import config as configs
 from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.models.functional import split
 from jaxnets.optim import make_optimizer
-from jaxnets.task import build_model
-from jaxnets.train_step import Totals, TrainState, init_state
+from jaxnets.train.step import Totals, TrainState, init_state
+from jaxnets.train.task import build_model
 from tests.tiny_config import get_config
 
 # Squares of 8 pixels: such images differ as far as a random network can tell.

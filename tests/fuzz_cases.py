@@ -394,8 +394,8 @@ def no_training(folder: Path) -> list[str]:
     import jax
 
     from jaxnets import config as configs
-    from jaxnets import train_loop
-    from jaxnets.train_step import Totals, train_step
+    from jaxnets.train import loop
+    from jaxnets.train.step import Totals, train_step
 
     def trace(config, run, workdir, **_):
         step = functools.partial(train_step, run.task, size=run.task.batch_size)
@@ -404,7 +404,7 @@ def no_training(folder: Path) -> list[str]:
         jax.eval_shape(step, run.state, Totals.zero(), data.train_images, data.train_labels, order)
         return 0
 
-    train_loop.train = trace
+    loop.train = trace
 
     def offline(files, root):
         raise UserError("no network")

@@ -18,7 +18,7 @@ from jaxnets.bench.show import machine_line
 from jaxnets.bench.timing import Rates, Work, alternate
 from jaxnets.devices import cpu_flags, cpu_memory
 from jaxnets.errors import UserError
-from jaxnets.train_step import Totals
+from jaxnets.train.step import Totals
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
 MODULE = "jaxnets.bench.__main__"

@@ -9,7 +9,7 @@ import pytest
 
 from jaxnets import config as configs
 from jaxnets.models import list_models, model_options
-from jaxnets.task import build_model
+from jaxnets.train.task import build_model
 
 RECIPES = sorted(p.stem for p in Path("configs").glob("*.py"))
 QUICKSTART = "--config=configs/quickstart.py"

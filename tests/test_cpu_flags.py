@@ -7,9 +7,9 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from jaxnets import task
 from jaxnets.devices import cpu_flags
-from jaxnets.task import build
+from jaxnets.train import task
+from jaxnets.train.task import build
 from tests.test_train import CONFIG
 
 IMPORTED = """

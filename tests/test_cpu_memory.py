@@ -10,8 +10,8 @@ import pytest
 
 from jaxnets import config as configs
 from jaxnets.devices import cpu_memory
-from jaxnets.stepper import Stepper
-from jaxnets.task import build
+from jaxnets.train.stepper import Stepper
+from jaxnets.train.task import build
 from tests.test_train import CONFIG
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is Linux's")

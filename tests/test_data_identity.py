@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxnets import task, train_loop
 from jaxnets.checkpoints.store import latest_meta
 from jaxnets.data import Dataset, load_dataset, split_validation
 from jaxnets.data.identity import changes, check_same, identity
 from jaxnets.errors import UserError
+from jaxnets.train import loop, task
 from tests.stopping import stop_after
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
@@ -113,14 +113,14 @@ def test_a_run_goes_on_on_its_own_data_alone(few, tmp_path, command, refused, mo
     """Stopped by a version that did not note the data, which then is noted; then it is known."""
     args = ("--config", CONFIG, "--config.batch_size=40", "--workdir", tmp_path / "x")
     with monkeypatch.context() as patch:
-        meta = train_loop._Loop._meta
+        meta = loop._Loop._meta
         without = lambda *a: {k: v for k, v in meta(*a).items() if k != "data"}  # noqa: E731
-        patch.setattr(train_loop._Loop, "_meta", without)
-        patch.setattr(train_loop, "StopSignal", stop_after(1))
+        patch.setattr(loop._Loop, "_meta", without)
+        patch.setattr(loop, "StopSignal", stop_after(1))
         assert command("jaxnets.train", *args).code == 143
     assert "data" not in latest_meta(tmp_path / "x")
     with monkeypatch.context() as patch:
-        patch.setattr(train_loop, "StopSignal", stop_after(2))
+        patch.setattr(loop, "StopSignal", stop_after(2))
         stopped = command("jaxnets.train", *args)
     assert (stopped.code, "resuming" in stopped.out) == (143, True)
     assert latest_meta(tmp_path / "x")["data"] == identity(KNOWN)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets import train_loop
 from jaxnets.checkpoints import store
+from jaxnets.train import loop
 from tests.runs import ROOT, arguments, arrays, assert_same_run, process, rows
 from tests.small_disk import remount, small_disk
 
@@ -24,7 +24,7 @@ WAIT = 300  # seconds until a process must have done what is waited for
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     """The workdir of a run that nothing happened to, in this process."""
-    from jaxnets import train
+    from jaxnets.train import __main__ as train
 
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     assert train.main(arguments(workdir, num_epochs=EPOCHS)) == 0
@@ -201,7 +201,7 @@ def test_a_full_disk_ends_it_in_one_line_and_space_mends_it(
 def test_a_vanished_workdir_ends_it_in_one_line(tmp_path, refused, monkeypatch):
     workdir = tmp_path / "tiny"
 
-    class Vanishes(train_loop.StopSignal):
+    class Vanishes(loop.StopSignal):
         @property
         def received(self) -> None:
             shutil.rmtree(workdir, ignore_errors=True)
@@ -210,7 +210,7 @@ def test_a_vanished_workdir_ends_it_in_one_line(tmp_path, refused, monkeypatch):
         def received(self, value: object) -> None:
             pass
 
-    monkeypatch.setattr(train_loop, "StopSignal", Vanishes)
+    monkeypatch.setattr(loop, "StopSignal", Vanishes)
     err = refused("jaxnets.train", *arguments(workdir, num_epochs=1))
     assert "No such file or directory" in err
     assert not workdir.exists()

@@ -19,9 +19,9 @@ import jax, numpy as np
 from jaxnets import config as configs
 from jaxnets.devices import runtime
 runtime.setup("float64")
-from jaxnets.stepper import Stepper
-from jaxnets.task import build
-from jaxnets.train_step import Totals
+from jaxnets.train.stepper import Stepper
+from jaxnets.train.task import build
+from jaxnets.train.step import Totals
 
 def train(kind, devices, batch_size):
     config = configs.read(sys.argv[1], ["--config.dtype=float64", f"--config.parallel={kind}",
@@ -69,9 +69,9 @@ from jaxnets import config as configs
 from jaxnets.devices import runtime
 runtime.setup("float64")
 from jaxnets.checkpoints.store import Checkpoints
-from jaxnets.stepper import Stepper
-from jaxnets.task import build
-from jaxnets.train_step import Totals
+from jaxnets.train.stepper import Stepper
+from jaxnets.train.task import build
+from jaxnets.train.step import Totals
 
 def train(kind, devices, workdir, steps):
     config = configs.read(sys.argv[1], ["--config.dtype=float64", f"--config.parallel={kind}",

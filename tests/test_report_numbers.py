@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import train_step
 from jaxnets.augment.pipeline import augment_key, make_augment, normalize
 from jaxnets.data.batches import epoch_order
 from jaxnets.devices.layout import make_layout
@@ -28,6 +27,7 @@ from jaxnets.report.mistakes import (
 )
 from jaxnets.report.run import cross_entropy
 from jaxnets.report.samples import augmented, one_of_each, read_samples
+from jaxnets.train import step as training
 
 
 def two_classes(confidences, right):
@@ -186,11 +186,11 @@ def test_samples_are_those_of_whole_augmented_batches(images):
 
 def test_samples_are_what_the_training_step_is_fed(images, monkeypatch):
     def update(network, tx, state, images, labels, **_):
-        return (images, labels), train_step.Totals.zero()
+        return (images, labels), training.Totals.zero()
 
-    monkeypatch.setattr(train_step, "update", update)
+    monkeypatch.setattr(training, "update", update)
     augment, epoch = make_augment(AUGMENT), 2
-    task = train_step.Task(
+    task = training.Task(
         network=None,
         optimizer=SimpleNamespace(tx=None),
         augment=augment,
@@ -206,9 +206,9 @@ def test_samples_are_what_the_training_step_is_fed(images, monkeypatch):
     order = epoch_order(SEED, epoch, COUNT)
     # In place of labels the images' numbers, so that the step says which ones it took.
     for step, size in enumerate((8, 8, 7)):
-        state = train_step.TrainState(jnp.int32(3 * epoch + step), {}, {}, ())
-        run = jax.jit(functools.partial(train_step.train_step, task, size=size))
-        (fed, rows), _ = run(state, train_step.Totals.zero(), images, np.arange(COUNT), order)
+        state = training.TrainState(jnp.int32(3 * epoch + step), {}, {}, ())
+        run = jax.jit(functools.partial(training.train_step, task, size=size))
+        (fed, rows), _ = run(state, training.Totals.zero(), images, np.arange(COUNT), order)
         rows = np.asarray(rows)
         made = augmented(augment, images, rows, seed=SEED, batch_size=BATCH, epochs=[epoch])
         np.testing.assert_array_equal(normalize(made[:, 0], task.mean, task.std), fed)

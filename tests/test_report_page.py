@@ -34,7 +34,7 @@ FIGURES -= {"curves", "training"}
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """The workdir of a finished run, with a report folder that holds other files too."""
-    from jaxnets import train
+    from jaxnets.train import __main__ as train
 
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     args = ["--config", CONFIG, "--workdir", str(workdir), "--config.num_epochs=2"]

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import train_loop
 from jaxnets.checkpoints import store as checkpoints
 from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.checkpoints.writer import Saver
 from jaxnets.errors import UserError
 from jaxnets.runs.log import read_rows
+from jaxnets.train import loop
 from tests.stopping import stop_after
 from tests.test_train import CONFIG, STEPS
 from tests.test_train_loop import poison
@@ -76,14 +76,14 @@ def test_training_does_not_wait_for_the_disk(tmp_path, command, monkeypatch):
             assert begun.wait(60)
             super().save_last(step, state, meta)
 
-    class Telling(train_loop.Stepper):
+    class Telling(loop.Stepper):
         def start_epoch(self, epoch):
             if epoch == 1:
                 begun.set()
             super().start_epoch(epoch)
 
-    monkeypatch.setattr(train_loop, "Checkpoints", Slow)
-    monkeypatch.setattr(train_loop, "Stepper", Telling)
+    monkeypatch.setattr(loop, "Checkpoints", Slow)
+    monkeypatch.setattr(loop, "Stepper", Telling)
     args = ("--config", CONFIG, "--workdir", tmp_path / "x", "--config.num_epochs=2")
     assert command("jaxnets.train", *args).code == 0
     assert checkpoints.find(tmp_path / "x", "last")[1] == 2 * STEPS
@@ -110,7 +110,7 @@ def full_at(wanted: int, which: str) -> type:
 
 def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, refused, monkeypatch):
     """After the epoch that was being trained; none after it counts on it."""
-    monkeypatch.setattr(train_loop, "Checkpoints", full_at(STEPS, "best"))
+    monkeypatch.setattr(loop, "Checkpoints", full_at(STEPS, "best"))
     args = ("--config", CONFIG, "--workdir", tmp_path / "x", "--config.num_epochs=3")
     assert f"best/{STEPS}" in refused("jaxnets.train", *args)
     assert not list((tmp_path / "x").glob("*/[0-9]*"))
@@ -120,9 +120,9 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, refused, mo
 @pytest.mark.parametrize("stopped_at", [None, 2])
 def test_the_end_is_not_told_before_all_is_written(stopped_at, tmp_path, command, monkeypatch):
     last = stopped_at or STEPS
-    monkeypatch.setattr(train_loop, "Checkpoints", full_at(last, "last"))
+    monkeypatch.setattr(loop, "Checkpoints", full_at(last, "last"))
     if stopped_at:
-        monkeypatch.setattr(train_loop, "StopSignal", stop_after(stopped_at))
+        monkeypatch.setattr(loop, "StopSignal", stop_after(stopped_at))
     args = ("--config", CONFIG, "--workdir", tmp_path / "x", "--config.num_epochs=1")
     code, out, err = command("jaxnets.train", *args)
     assert (code, err) == (2, f"error: last/{last}: cannot be written\n")
@@ -136,8 +136,8 @@ def test_a_restore_waits_for_what_is_being_written(tmp_path, command, monkeypatc
             time.sleep(0.5)
             super().save_last(*args)
 
-    monkeypatch.setattr(train_loop, "Checkpoints", Slow)
-    monkeypatch.setattr(train_loop, "Stepper", poison(at=STEPS))
+    monkeypatch.setattr(loop, "Checkpoints", Slow)
+    monkeypatch.setattr(loop, "Stepper", poison(at=STEPS))
     args = ("--config.on_nan=restore", "--config.progress.every_steps=1", "--config.num_epochs=2")
     result = command("jaxnets.train", "--config", CONFIG, "--workdir", tmp_path / "x", *args)
     assert result.code == 0, result.err

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets import ahead, train_loop
 from jaxnets import config as configs
-from jaxnets.ahead import Ahead
 from jaxnets.runs import console
 from jaxnets.runs.log import read_rows
-from jaxnets.stepper import Stepper
-from jaxnets.train_step import Totals
+from jaxnets.train import ahead, loop
+from jaxnets.train.ahead import Ahead
+from jaxnets.train.step import Totals
+from jaxnets.train.stepper import Stepper
 from tests.runs import arguments, assert_same_run
 from tests.stopping import stop_after
 from tests.test_train_loop import build_tiny, meta_of
@@ -29,7 +29,7 @@ CUT = {"eval_batch_size": 120, "num_epochs": 2}
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
-    from jaxnets import train
+    from jaxnets.train import __main__ as train
 
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     assert train.main(arguments(workdir, **CUT)) == 0
@@ -48,7 +48,7 @@ def test_an_evaluation_is_given_up_and_made_again(
     # Asked after each step, twice in an evaluation, and after it.
     asked = (epoch - 1) * (STEPS + 3) + STEPS + 2
     with monkeypatch.context() as patch:
-        patch.setattr(train_loop, "StopSignal", stop_after(asked))
+        patch.setattr(loop, "StopSignal", stop_after(asked))
         stopped = command("jaxnets.train", *arguments(workdir, **CUT))
     assert stopped.code == 128 + signal.SIGTERM
     at = epoch * STEPS
@@ -70,7 +70,7 @@ def test_a_row_of_an_evaluation_made_again_is_there_once(
     """Killed between its row and its checkpoint: it is made a third time."""
     workdir = tmp_path / "tiny"
     with monkeypatch.context() as patch:
-        patch.setattr(train_loop, "StopSignal", stop_after(STEPS + 2))
+        patch.setattr(loop, "StopSignal", stop_after(STEPS + 2))
         command("jaxnets.train", *arguments(workdir, **CUT))
     row = (uninterrupted / "metrics.jsonl").read_text().splitlines()[0]
     (workdir / "metrics.jsonl").write_text(f"{row}\n")
@@ -150,7 +150,7 @@ def test_the_loop_does_not_queue_steps(tmp_path, command, monkeypatch):
             assert len(given) - len(done) <= 1
             return new
 
-    monkeypatch.setattr(train_loop, "Ahead", Counted)
+    monkeypatch.setattr(loop, "Ahead", Counted)
     args = arguments(tmp_path / "x", num_epochs=1)
     assert command("jaxnets.train", *args).code == 0
     assert len(given) == STEPS
@@ -180,7 +180,7 @@ def test_a_stop_is_heard_between_calls_of_many_steps(tmp_path, command, monkeypa
     args = arguments(tmp_path / "x", num_epochs=1, epoch_in_one_call=True)
     for step in (1, 2):
         with monkeypatch.context() as patch:
-            patch.setattr(train_loop, "StopSignal", stop_after(1))
+            patch.setattr(loop, "StopSignal", stop_after(1))
             result = command("jaxnets.train", *args)
         assert result.code == 128 + signal.SIGTERM
         assert f"saved at step {step} of {STEPS}" in result.out

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxnets import train_loop
 from jaxnets.checkpoints import store
 from jaxnets.runs.log import read_rows
+from jaxnets.train import loop
 from tests.runs import assert_same_run
 from tests.runs import rows as rows_of
 from tests.stopping import stop_after
@@ -29,7 +29,8 @@ class Absent:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Absent())
-from jaxnets import cli, train
+from jaxnets import cli
+from jaxnets.train import __main__ as train
 cli.run(train.main)
 """
 TAGS = {"train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "lr", "grad_norm"}
@@ -38,7 +39,7 @@ TAGS = {"train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "lr", "gra
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """The workdir of a finished run."""
-    from jaxnets import train
+    from jaxnets.train import __main__ as train
 
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     assert train.main(["--config", CONFIG, "--workdir", str(workdir)]) == 0
@@ -112,7 +113,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(trained, tmp_path, command, monkeypat
     workdir = tmp_path / "tiny"
     args = ("jaxnets.train", "--config", CONFIG, "--workdir", workdir)
     with monkeypatch.context() as patch:
-        patch.setattr(train_loop, "StopSignal", stop_after(stop_at))
+        patch.setattr(loop, "StopSignal", stop_after(stop_at))
         stopped = command(*args)
     assert stopped.code == 128 + signal.SIGTERM
     assert "stopped and saved" in stopped.out

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from jaxnets import config as configs
-from jaxnets import train_loop
 from jaxnets.checkpoints import store
 from jaxnets.devices import distributed
 from jaxnets.runs.log import read_rows
-from jaxnets.stepper import Stepper
-from jaxnets.task import build
-from jaxnets.train_step import Totals
+from jaxnets.train import loop
+from jaxnets.train.step import Totals
+from jaxnets.train.stepper import Stepper
+from jaxnets.train.task import build
 from tests.runs import assert_same_run
 from tests.runs import rows as rows_of
 from tests.stopping import stop_after
@@ -113,7 +113,7 @@ def poison(at: int, times: int = 1) -> type:
 def test_restoring_goes_back_and_skips_the_batches(tmp_path, command, monkeypatch):
     workdir = tmp_path / "x"
     args = ("jaxnets.train", "--config", CONFIG, "--workdir", workdir, "--config.on_nan=restore")
-    monkeypatch.setattr(train_loop, "Stepper", poison(at=STEPS + 1))
+    monkeypatch.setattr(loop, "Stepper", poison(at=STEPS + 1))
     result = command(*args, "--config.progress.every_steps=2", "--config.num_epochs=2")
     assert result.code == 0, result.err
     assert f"not finite in steps {STEPS + 1} to {STEPS + 2}: back to step {STEPS}" in result.out
@@ -144,7 +144,7 @@ def test_restoring_before_the_first_epoch_ends(tmp_path, command, monkeypatch):
     """There is nothing to go back to but the start."""
     workdir = tmp_path / "x"
     args = ("jaxnets.train", "--config", CONFIG, "--workdir", workdir, "--config.on_nan=restore")
-    monkeypatch.setattr(train_loop, "Stepper", poison(at=0))
+    monkeypatch.setattr(loop, "Stepper", poison(at=0))
     result = command(*args, "--config.progress.every_steps=1", "--config.num_epochs=1")
     assert result.code == 0, result.err
     assert "back to step 0" in result.out
@@ -157,8 +157,8 @@ def test_an_epoch_without_a_finite_batch_ends_the_run(tmp_path, refused, monkeyp
 
 def test_a_run_that_diverged_is_not_saved_by_a_signal(tmp_path, command, monkeypatch):
     workdir = tmp_path / "x"
-    monkeypatch.setattr(train_loop, "Stepper", poison(at=1))
-    monkeypatch.setattr(train_loop, "StopSignal", stop_after(2))
+    monkeypatch.setattr(loop, "Stepper", poison(at=1))
+    monkeypatch.setattr(loop, "StopSignal", stop_after(2))
     result = command("jaxnets.train", "--config", CONFIG, "--workdir", workdir)
     assert result.code == 2
     assert "not finite: seen at step 2" in result.err
@@ -186,7 +186,7 @@ def test_an_epoch_in_one_call_goes_on_from_its_middle(tmp_path, command, monkeyp
     workdir = tmp_path / "tiny"
     args = ("jaxnets.train", "--config", CONFIG, "--workdir", workdir, "--config.num_epochs=2")
     with monkeypatch.context() as patch:
-        patch.setattr(train_loop, "StopSignal", stop_after(2))
+        patch.setattr(loop, "StopSignal", stop_after(2))
         assert command(*args).code == 128 + signal.SIGTERM
     result = command(*args, "--config.epoch_in_one_call=True")
     assert result.code == 0, result.err
@@ -204,7 +204,7 @@ def test_an_epoch_in_one_call_names_the_step_that_diverged(tmp_path, refused, mo
                 health = health.at[count - self.done + 2 :].set(jnp.nan)
             return state, totals, health
 
-    monkeypatch.setattr(train_loop, "Stepper", Sick)
+    monkeypatch.setattr(loop, "Stepper", Sick)
     args = ("--config", CONFIG, "--workdir", tmp_path / "x", "--config.epoch_in_one_call=True")
     assert "seen at step 3" in refused("jaxnets.train", *args)
 
@@ -285,7 +285,7 @@ def test_without_one_the_test_set_does_and_the_checkpoint_says_so(trained):  # n
 
 COUNT_MISSES = """
 import sys
-from jaxnets import train
+from jaxnets.train import __main__ as train
 import jax
 misses = []
 jax.monitoring.register_event_listener(lambda name, **_: misses.append(name))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.stepper import Stepper
+from jaxnets.train.stepper import Stepper
 from tests.test_train import CONFIG
 
 ARRAY = type(jax.device_put(0.0))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from jaxnets import config as configs
-from jaxnets import task
 from jaxnets.data import load_dataset
 from jaxnets.errors import UserError
 from jaxnets.optim import make_optimizer
 from jaxnets.runs import starts
 from jaxnets.runs.workdir import CHECKPOINTS, begin, check_workdir, read_config
+from jaxnets.train import task
 from tests.runs import assert_same_run
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")

@@ -1,4 +1,4 @@
-"""The twin's training loop: that of `jaxnets.train_loop`, with its batches, log and console."""
+"""The twin's training loop: that of `jaxnets.train.loop`, with its batches, log and console."""
 
 import contextlib
 import functools
@@ -74,7 +74,7 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
             better = given_up = False
             if complete:
                 size = config.eval_batch_size
-                # Made again, only a signal cuts it short, as in `jaxnets.train_loop`.
+                # Made again, only a signal cuts it short, as in `jaxnets.train.loop`.
                 stopped = (lambda: bool(stop.received)) if again else ends
                 with _evaluated_weights(config, task):
                     on_test = evaluate(task, *test, size, stopped)

@@ -17,7 +17,7 @@ from jaxnets.bench.ours import Ours, product
 from jaxnets.bench.timing import Clock, Rates, alternate
 from jaxnets.devices import cpu_memory, runtime
 from jaxnets.models.audit import audit_model
-from jaxnets.task import build_model
+from jaxnets.train.task import build_model
 
 if TYPE_CHECKING:
     from jaxnets.bench.theirs import Side

@@ -11,10 +11,10 @@ import numpy as np
 from jaxnets.augment.pipeline import normalize
 from jaxnets.bench.timing import Clock, Work, timed
 from jaxnets.data import Dataset
-from jaxnets.evaluation import Evaluator
-from jaxnets.stepper import Stepper
-from jaxnets.task import Run, build
-from jaxnets.train_step import Totals, TrainState
+from jaxnets.train.evaluator import Evaluator
+from jaxnets.train.step import Totals, TrainState
+from jaxnets.train.stepper import Stepper
+from jaxnets.train.task import Run, build
 
 
 class Ours:

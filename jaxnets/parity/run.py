@@ -16,8 +16,8 @@ import numpy as np
 from jaxnets.data.batches import epoch_order
 from jaxnets.parity.masks import dropout_masks, force_masks
 from jaxnets.port.names import StateDict, to_state_dict
-from jaxnets.task import Run, build
-from jaxnets.train_step import Task, Totals, TrainState, dropout_key, train_step
+from jaxnets.train.step import Task, Totals, TrainState, dropout_key, train_step
+from jaxnets.train.task import Run, build
 
 if TYPE_CHECKING:
     import torch

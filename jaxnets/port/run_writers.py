@@ -21,7 +21,7 @@ from jaxnets.port.runs import TrainingRun
 from jaxnets.port.tensors import require, save_file, to_tensors
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import CHECKPOINTS
-from jaxnets.train_step import Totals, TrainState
+from jaxnets.train.step import Totals, TrainState
 
 LAST, BEST = CHECKPOINTS["torch_ref.train"]
 

@@ -24,7 +24,7 @@ from jaxnets.port.optimizer import OptimizerState
 from jaxnets.port.tensors import one_line, to_numpy
 from jaxnets.runs.log import METRICS, Progress, read_rows
 from jaxnets.runs.workdir import read_config
-from jaxnets.train_step import Totals
+from jaxnets.train.step import Totals
 
 _TRAINED_IN = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
 

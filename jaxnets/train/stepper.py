@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
 from jaxnets.devices import cpu_memory
-from jaxnets.train_step import Task, Totals, TrainState, advance, train_step, train_steps
+from jaxnets.train.step import Task, Totals, TrainState, advance, train_step, train_steps
 
 _MANY = "many"  # the program of as many steps as it is told
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.ahead import Ahead
 from jaxnets.devices.layout import AXIS
-from jaxnets.train_step import Task, eval_step
+from jaxnets.train.ahead import Ahead
+from jaxnets.train.step import Task, eval_step
 
 
 class Evaluation(NamedTuple):

@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnets.ahead import Ahead
 from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.checkpoints.writer import Saver
 from jaxnets.devices import distributed
 from jaxnets.errors import UserError
-from jaxnets.evaluation import Evaluator
 from jaxnets.runs import console
 from jaxnets.runs.log import NoLog, Progress, RunLog, epoch_row
 from jaxnets.runs.time_budget import TimeBudget
 from jaxnets.signals import StopSignal
-from jaxnets.stepper import Stepper
-from jaxnets.task import Run, eval_params
-from jaxnets.train_step import Totals, TrainState
+from jaxnets.train.ahead import Ahead
+from jaxnets.train.evaluator import Evaluator
+from jaxnets.train.step import Totals, TrainState
+from jaxnets.train.stepper import Stepper
+from jaxnets.train.task import Run, eval_params
 
 
 def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:

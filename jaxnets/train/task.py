@@ -18,7 +18,7 @@ from jaxnets.errors import UserError
 from jaxnets.models import create_model
 from jaxnets.models.functional import Network, split
 from jaxnets.optim import make_optimizer, slow_weights
-from jaxnets.train_step import Task, TrainState, init_state
+from jaxnets.train.step import Task, TrainState, init_state
 
 MOST_PARAMETERS = 1_000_000_000
 

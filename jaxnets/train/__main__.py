@@ -57,8 +57,8 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
     import jax
 
     from jaxnets.checkpoints.store import latest_meta
-    from jaxnets.task import build
-    from jaxnets.train_loop import train
+    from jaxnets.train.loop import train
+    from jaxnets.train.task import build
 
     with contextlib.ExitStack() as stack:
         with distributed.together():
