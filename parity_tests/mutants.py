@@ -43,7 +43,7 @@ def config(old: str, new: str) -> tuple[str, str, str]:
 _BLOCK = "y = self.seblock(self.bn2(self.conv2(y)))"
 _MISH = "y = self.se(self.bn2(self.conv2(y)))"
 _JAX_SUM = "relu(y + self.shortcut(x))"
-_POLICY = "jaxnets/data/auto_augment_policies.py"
+_POLICY = "jaxnets/augment/policies.py"
 
 MUTANTS = [
     # The networks.
@@ -222,7 +222,7 @@ MUTANTS = [
     mutant(
         "label smoothing ignored",
         f"{AUTHORS}::test_thirty_steps[cifar100:v1]",
-        ("jaxnets/task.py", "label_smoothing=config.loss.label_smoothing", "label_smoothing=0.0"),
+        ("jaxnets/train/task.py", "=config.loss.label_smoothing", "=0.0"),
         ("torch_ref/run.py", "label_smoothing=config.loss.label_smoothing", "label_smoothing=0.0"),
     ),
     mutant(
@@ -301,7 +301,7 @@ MUTANTS = [
     mutant(
         "the trainers shuffle once",
         f"{AUTHORS}::test_thirty_steps[cifar100:v1]",
-        ("jaxnets/stepper.py", "epoch_order(self._task.seed, epoch, self._count)",
+        ("jaxnets/train/stepper.py", "epoch_order(self._task.seed, epoch, self._count)",
          "epoch_order(self._task.seed, 0, self._count)"),
         ("torch_ref/loop.py", "epoch_order(config.seed, epoch,", "epoch_order(config.seed, 0,"),
     ),
@@ -339,7 +339,7 @@ MUTANTS = [
     mutant(
         "five boxes are tried",
         f"{WRITTEN}::test_ten_boxes_are_tried",
-        ("jaxnets/data/augment_options.py", "ATTEMPTS = 10", "ATTEMPTS = 5"),
+        ("jaxnets/augment/options.py", "ATTEMPTS = 10", "ATTEMPTS = 5"),
     ),
     mutant(
         "default of jitter",
@@ -386,18 +386,18 @@ MUTANTS = [
     mutant(
         "train/loss divided by steps",
         f"{WRITTEN}::test_a_row_of_the_log",
-        ("jaxnets/run_log.py", "totals.loss / totals.images", "totals.loss / totals.steps"),
+        ("jaxnets/runs/log.py", "totals.loss / totals.images", "totals.loss / totals.steps"),
     ),
     mutant(
         "grad_norm divided by images",
         f"{WRITTEN}::test_a_row_of_the_log",
-        ("jaxnets/run_log.py", "totals.grad_norm / totals.steps",
+        ("jaxnets/runs/log.py", "totals.grad_norm / totals.steps",
          "totals.grad_norm / totals.images"),
     ),
     mutant(
         "pixels normalised by the variance",
         f"{AUTHORS}::test_thirty_steps[cifar100:v1]",
-        ("jaxnets/data/augment.py", "1 / (255 * np.asarray(std, np.float64))",
+        ("jaxnets/augment/pipeline.py", "1 / (255 * np.asarray(std, np.float64))",
          "1 / (255 * np.asarray(std, np.float64) ** 2)"),
         ("torch_ref/augment.py", "1 / (255 * np.asarray(std, np.float64))",
          "1 / (255 * np.asarray(std, np.float64) ** 2)"),

@@ -15,13 +15,12 @@ from authors import RECIPES, Recipe
 from helpers import little_effort, relative_error
 from torch import nn
 
-import jaxnets.task
+import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.models
 import torch_ref.optim
 import torch_ref.run
-from jaxnets import train_loop
-from jaxnets.checkpoint import Checkpoints
+from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.config import model_options
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
@@ -30,9 +29,10 @@ from jaxnets.models import model_options as model_defaults
 from jaxnets.optim import make_optimizer
 from jaxnets.parity.masks import dropout_masks, force_masks
 from jaxnets.port.names import from_state_dict, to_state_dict
-from jaxnets.run_log import read_rows
-from jaxnets.task import Run
-from jaxnets.train_step import Totals, dropout_key
+from jaxnets.runs.log import read_rows
+from jaxnets.train import loop
+from jaxnets.train.step import Totals, dropout_key
+from jaxnets.train.task import Run
 
 STEPS, EPOCHS, BATCH = 15, 2, 4
 IMAGES = {"se_resnet:documented": 58}  # the last batch of 2; for the others 60
@@ -106,13 +106,13 @@ def build_jax(config: Any, data: Dataset, start: dict[str, torch.Tensor]) -> Run
         from_state_dict(model, {name: value.numpy() for name, value in start.items()})
         return model
 
-    with mock.patch.object(jaxnets.task, "build_model", build_model):
-        return jaxnets.task.build(config, data)
+    with mock.patch.object(jaxnets.train.task, "build_model", build_model):
+        return jaxnets.train.task.build(config, data)
 
 
 def train_jax(config: Any, run: Run, workdir: Path) -> Trained:
     """By `jaxnets.train`'s own loop."""
-    assert train_loop.train(config, run, workdir, quiet=True) == 0
+    assert loop.train(config, run, workdir, quiet=True) == 0
     template = run.state, Totals.zero()
     (state, _), _ = Checkpoints(workdir, config.checkpoint.keep).restore_last(template, print)
     model = run.task.network.merge(state.params, state.stats)
