@@ -1,6 +1,5 @@
 """Shared by the tests of jaxnets alone."""
 
-import importlib.util
 import sys
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import pytest
 
 from jaxnets import cli, signals
 from jaxnets.devices import cpu_flags, cpu_memory
+from tests.commands import main_of
 
 cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
 
@@ -36,10 +36,8 @@ def command(capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", [module, *map(str, args)])
         monkeypatch.setattr(signals, "listen", lambda: None)  # it would outlast the test
         capsys.readouterr()
-        is_package = importlib.util.find_spec(module).submodule_search_locations is not None
-        name = f"{module}.__main__" if is_package else module
         with pytest.raises(SystemExit) as stop:
-            cli.run(importlib.import_module(name).main)
+            cli.run(main_of(module))
         out, err = capsys.readouterr()
         return Result(stop.value.code, out, err)
 

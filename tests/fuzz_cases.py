@@ -35,12 +35,13 @@ from jaxnets.files import checksums
 from jaxnets.files.restricted_pickle import restricted_loads
 from jaxnets.inference.inputs import read_inputs
 from tests import data_fakes as fakes
+from tests.commands import main_of
 from tests.fuzz_damage import altered, damaged
 from tests.fuzz_lines import command_line, value
 from tests.fuzz_pickles import random_pickle
 from tests.fuzzing import Part, Voice
 
-_DATA = "jaxnets.data.__main__"
+_DATA = "jaxnets.data"
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
 # What a run may leave beside its files, and what it never may.
 KEPT, LEFT_BEHIND = (".lock", "__pycache__"), (".tmp", ".new", ".old", ".orbax-checkpoint-tmp")
@@ -53,7 +54,7 @@ def outcome(module: str, args: list[str]) -> int:
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                cli.run(importlib.import_module(module).main)
+                cli.run(main_of(module))
             except SystemExit as stop:
                 code = stop.code or 0
     finally:
@@ -278,9 +279,9 @@ def workdirs_case(workdir: Path, here: Path, random: Random) -> None:
     whole = ("--with-optimizer",) if random.random() < 0.5 else ()
     command(here, "jaxnets.results", run)
     commands = (
-        ("jaxnets.port.__main__", run, out, *whole),
+        ("jaxnets.port", run, out, *whole),
         ("jaxnets.evaluate", "--workdir", run),
-        ("jaxnets.report.__main__", "--workdir", run, "--output", here / "report"),
+        ("jaxnets.report", "--workdir", run, "--output", here / "report"),
         ("jaxnets.train", "--config", CONFIG, "--config.num_epochs=1", "--workdir", run),
     )
     # One of them a case, for the limit of time is a case's.
@@ -369,7 +370,7 @@ def port_case(workdir: Path, here: Path, random: Random) -> None:
     )
     if any("\0" in flag for flag in flags):
         return
-    command(here, "jaxnets.port.__main__", path, out, *flags)
+    command(here, "jaxnets.port", path, out, *flags)
 
 
 def twin_case(workdir: Path, here: Path, random: Random) -> None:

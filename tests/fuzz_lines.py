@@ -18,18 +18,18 @@ _FLAGS = {
     "jaxnets.evaluate": ("--workdir", "--checkpoint", "--split", "--output", "--data-dir"),
     "jaxnets.predict": ("--workdir", "--input", "--output", "--topk", "--tta", "--batch-size",
                         "--names", "--proba", "--label-column", "--checkpoint", "--skip-bad"),
-    "jaxnets.report.__main__": ("--workdir", "--checkpoint", "--output", "--data-dir"),
+    "jaxnets.report": ("--workdir", "--checkpoint", "--output", "--data-dir"),
     "jaxnets.results": ("--target", "--json"),
-    "jaxnets.port.__main__": ("--model", "--option", "--num-classes", "--dtype", "--checkpoint",
-                              "--with-optimizer", "--step"),
-    "jaxnets.models.__main__": ("--option", "--num-classes", "--budget", "--json"),
-    "jaxnets.data.__main__": ("--name", "--dir", "--image-size", "--skip-bad"),
-    "jaxnets.parity.__main__": ("--model", "--jax", "--torch", "--option", "--config", "--steps"),
-    "jaxnets.bench.__main__": ("--config", "--batch", "--dtype", "--repeats", "--json"),
+    "jaxnets.port": ("--model", "--option", "--num-classes", "--dtype", "--checkpoint",
+                     "--with-optimizer", "--step"),
+    "jaxnets.models": ("--option", "--num-classes", "--budget", "--json"),
+    "jaxnets.data": ("--name", "--dir", "--image-size", "--skip-bad"),
+    "jaxnets.parity": ("--model", "--jax", "--torch", "--option", "--config", "--steps"),
+    "jaxnets.bench": ("--config", "--batch", "--dtype", "--repeats", "--json"),
     "torch_ref.train": ("--config", "--workdir", "--init", "--print-config", "--config.seed"),
 }  # fmt: skip
 # Without a name this command audits every model there is.
-_FIRST = {"jaxnets.models.__main__": ["cifar100_v3"]}
+_FIRST = {"jaxnets.models": ["cifar100_v3"]}
 
 
 def value(random: Random) -> str:

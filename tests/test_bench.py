@@ -252,26 +252,7 @@ def test_a_file_that_cannot_be_written_takes_no_row_from_the_table(command, monk
 def test_a_mistake_in_a_later_recipe_takes_no_row_away(monkeypatch):
     """Of the first one nothing is lost: it ends the command."""
     said = {"a": UserError("a is wrong"), "b": "row of b"}
-
-    class Pool:
-        def __init__(self, *_, **__):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def submit(self, _, case_, *__):
-            def result():
-                if isinstance(said[case_.config], Exception):
-                    raise said[case_.config]
-                return said[case_.config]
-
-            return SimpleNamespace(result=result)
-
-    monkeypatch.setattr(rows, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(rows, "_measure_apart", lambda case, *_: said[case.config])
     a, b = case.Case("a", "a.py"), case.Case("b", "b.py")
     effort = case.Effort(1, 1.0, 1.0)
     assert list(rows.measured([b, a], effort, False)) == [(b, "row of b"), (a, "a is wrong")]

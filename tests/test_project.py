@@ -1,6 +1,5 @@
 """What a stranger meets first: the list of commands, the version, and the words on contributing."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 import jaxnets
 from jaxnets.__main__ import COMMANDS
+from tests.commands import main_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,10 +28,7 @@ def test_every_command_is_listed(command):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_main(name):
-    module = importlib.import_module(f"jaxnets.{name}")
-    if not hasattr(module, "main"):
-        module = importlib.import_module(f"jaxnets.{name}.__main__")
-    assert callable(module.main)
+    assert callable(main_of(f"jaxnets.{name}"))
 
 
 def test_version(command):

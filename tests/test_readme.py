@@ -1,6 +1,5 @@
 """Every command and every figure of the README, run and compared: documents cannot rot."""
 
-import importlib.util
 import itertools
 import json
 import operator
@@ -22,6 +21,7 @@ from PIL import Image
 import jaxnets
 from jaxnets.models import create_model
 from jaxnets.port import to_state_dict
+from tests.commands import main_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -84,9 +84,7 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     if module == "jaxnets.bench":
         return run_bench(args, folder)
     monkeypatch.chdir(folder)
-    is_package = importlib.util.find_spec(module).submodule_search_locations is not None
-    name = f"{module}.__main__" if is_package else module
-    code = importlib.import_module(name).main(args)
+    code = main_of(module)(args)
     assert code in (0, None)
     return capsys.readouterr().out
 

@@ -143,6 +143,39 @@ time.sleep(60)
     wait_until(lambda: not Path(f"/proc/{child}").exists())
 
 
+def test_the_rows_of_a_bench_end_with_it():
+    """Each has a process: one that is killed costs its row, and only the first one speaks."""
+    args = ["--config", ROOT / "tests" / "tiny_config.py", "--batch=8,16"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "jaxnets.bench", *map(str, args)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with running:
+        wait_until(lambda: measuring(running))
+        os.kill(*measuring(running), signal.SIGKILL)
+        said = running.stdout.readline().strip()
+        assert said == "not measured: its process ended early, with exit code -9"
+        wait_until(lambda: measuring(running))
+        (child,) = measuring(running)
+        time.sleep(1)  # it imports the rest
+        os.kill(child, signal.SIGINT)
+        time.sleep(0.2)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        assert running.communicate(timeout=WAIT)[1] == "interrupted\n"
+    assert running.returncode == 130
+    wait_until(lambda: not Path(f"/proc/{child}").exists())
+
+
+def measuring(running: subprocess.Popen) -> list[int]:
+    """The process that measures a row for it, if there is one."""
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    return [int(p) for p in children if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
 def test_a_forked_child_does_not_speak_for_its_parent():
     code = """
 signals.listen()

@@ -6,8 +6,9 @@ another there.  It imports neither jax nor torch, so that the first process hold
 
 import functools
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 
 from jaxnets.bench.case import Case, Effort
 from jaxnets.errors import UserError
@@ -28,15 +29,11 @@ def measured(
         yield found[0], measure_here(found[0], effort, against_torch)
         return
     for case in found:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            try:
-                outcome = pool.submit(measure_here, case, effort, against_torch).result()
-            except UserError as e:
-                if case is found[0]:
-                    raise
-                outcome = str(e)
-            except Exception as e:
-                outcome = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
+        outcome = _measure_apart(case, effort, against_torch)
+        if isinstance(outcome, UserError):
+            if case is found[0]:
+                raise outcome
+            outcome = str(outcome)
         yield case, outcome
 
 
@@ -45,3 +42,38 @@ def measure_here(case: Case, effort: Effort, against_torch: bool) -> tuple[dict,
     from jaxnets.bench.measure import measure
 
     return measure(case, effort, against_torch, functools.partial(print, flush=True))
+
+
+def _measure_apart(*args: object) -> tuple[dict, dict] | UserError | str:
+    """`measure_here` in a process of its own; a mistake of the user's, or what else failed there.
+
+    By a pipe alone: the semaphores of an executor would be called leaked where a signal ends this
+    process.  The new one never hears of what a terminal sends to both, which it would answer with a
+    traceback: this one ends it.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, *args))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    sender.close()  # the new process has the only other end: it is closed when that ends
+    with receiver:
+        try:
+            outcome = receiver.recv()
+        except EOFError:
+            outcome = None
+    process.join()
+    return outcome or f"its process ended early, with exit code {process.exitcode}"
+
+
+def _answer(sender: Connection, *args: object) -> None:
+    try:
+        outcome = measure_here(*args)
+    except UserError as e:
+        outcome = UserError(str(e))  # of no kind that a pickle could not hold
+    except Exception as e:
+        outcome = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
+    sender.send(outcome)
