@@ -113,6 +113,21 @@ def test_modules_there_and_back(name, options):
     assert aliases(to_torch(back).state_dict()) == aliases(twin.state_dict())
 
 
+def test_what_is_written_to_one_does_not_reach_the_other():
+    """torch trains in place; jax may keep the memory of an array that it is given."""
+    options = {"num_blocks": (1,), "num_channels": 32, "se": "none"}
+    twin = make_twin("se_resnet", **options)
+    model = from_torch(twin)
+    before = {name: value.clone() for name, value in to_torch(model).state_dict().items()}
+    for value in to_state_dict(model).values():
+        value[...] = 7
+    for other in (twin, to_torch(model)):
+        with torch.no_grad():
+            for value in other.state_dict().values():
+                value.fill_(7)
+    assert_same_tensors(to_torch(model).state_dict(), before)
+
+
 def rates(model):
     return {name: m.rate for name, m in named_modules(model) if isinstance(m, Dropout)}
 

@@ -111,10 +111,10 @@ def parameters(entries: Sequence[Slot]) -> list[Slot]:
 
 
 def to_state_dict(model: nnx.Module) -> StateDict:
-    """The model's parameters and statistics under PyTorch's names and in its layouts."""
+    """The model's parameters and statistics under PyTorch's names and in its layouts: copies."""
     out = {}
     for slot in slots(model):
-        value = slot.to_torch(np.asarray(slot.variable[...]))
+        value = np.array(slot.to_torch(np.asarray(slot.variable[...])))
         if slot.name.endswith("num_batches_tracked"):
             value = value.astype(np.int64)
         out[slot.name] = value
@@ -124,7 +124,7 @@ def to_state_dict(model: nnx.Module) -> StateDict:
 def from_state_dict(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> None:
     """Writes a PyTorch state_dict into the model: each tensor used and each variable filled once.
 
-    Values are cast to the model's dtypes.
+    Values are copied, and cast to the model's dtypes.
 
     Raises:
         UserError: names or shapes that do not fit (see `check_names`), or copies of a shared
@@ -146,7 +146,8 @@ def from_state_dict(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> 
         values[slot.path] = value
         origin[slot.path] = slot.name
     dtypes = {slot.path: slot.variable[...].dtype for slot in entries}
-    update(model, {path: jnp.asarray(v, dtypes[path]) for path, v in values.items()})
+    # Copies: jax may keep the memory of what it is given, which the caller may write to later.
+    update(model, {path: jnp.array(v, dtypes[path]) for path, v in values.items()})
 
 
 def clean_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
