@@ -18,11 +18,13 @@ import jaxnets.parity.run
 import jaxnets.train.__main__
 import jaxnets.train.task
 import torch_ref.loop
+import torch_ref.run
 import torch_ref.step
 import torch_ref.train
 from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.data.digits import load_digits
+from jaxnets.errors import UserError
 from jaxnets.port import to_state_dict
 from jaxnets.runs.log import read_rows
 from tests.stopping import stop_after
@@ -257,13 +259,45 @@ def test_the_twin_trains_without_jax(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("se_resnet", {"se": "all"}),
+        ("se_resnet", {"num_channels": 8}),
+        ("se_resnet", {"num_channels": 65_536}),
+        ("se_resnet", {"num_blocks": (1,) * 7}),
+        ("se_resnet", {"conv_kernel_sizes": (2, 3, 3)}),
+        ("se_resnet", {"avg_pool_kernel_size": 4}),
+        ("se_resnet", {"share": "all"}),
+        ("se_resnet", {"num_classes": 70_000}),
+        ("mish_se_resnet18", {"activation": "gelu"}),
+        ("dense_se_resnet", {"share": "first"}),
+        ("cifar100_v1", {"width": 0.3}),
+        ("cifar100_v3", {"use_fire8": 1}),
+        ("cifar100_v5", {"conv_drop": 1.5}),
+        ("resnet18", {"num_blocks": (2, 2)}),
+        ("resnet", {}),
+    ],
+)
+def test_options_of_a_network_are_refused_in_the_same_line(name, options):
+    config = configs.read(CONFIG, ["--config.batch_size=40"])
+    with config.unlocked():
+        config.model = {"name": name, "num_classes": None, **options}
+    data = jaxnets.train.task.load(config)
+    lines = []
+    for build in (jaxnets.train.task.build, torch_ref.run.build):
+        with pytest.raises(UserError, match=r"^config\.model: ") as refusal:
+            build(config, data)
+        lines.append(str(refusal.value))
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
     ("module", "arg", "message"),
     [
         (torch_ref.train, "--workdi=x", "did you mean --workdir?"),
         (torch_ref.train, "--config.optim.lrr=1", "did you mean --config.optim.lr?"),
         (torch_ref.train, "--config.schedule.name=cosin", "unknown schedule 'cosin'"),
-        (torch_ref.train, "--config.model.num_channels=-1", "config.model: "),
-        (torch_ref.train, "--config.model.num_blocks=(1,1,1,1,1,1,1)", "config.model: "),
+        (torch_ref.train, "--config.model.se=all", "config.model: se='all': choose one of stem"),
         (torch_ref.train, "--config.batch_size=91", "at most the 90 images"),
         (torch_ref.train, "--config.on_nan=restore", "torch_ref.train only knows stop"),
         (torch_ref.train, "--config.optim.lr=1e30", "the loss or the gradients are not finite"),

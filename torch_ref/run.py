@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from jaxnets import checks
 from jaxnets.config import model_options
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
@@ -34,10 +35,8 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
         raise UserError(f"config.batch_size={config.batch_size}: at most the {count} images")
     with _blaming("config"):
         augment = make_augment(config.augment)
-    num_classes, options = model_options(config, len(data.class_names))
-    torch.manual_seed(config.seed)
+    net = _network(config, len(data.class_names))
     with _blaming("config.model"):
-        net = create_model(config.model.name, num_classes, **options)
         height, width, _ = data.train_images.shape[1:]
         with torch.no_grad():  # what the options cannot compute, they say here
             net.eval()(torch.zeros(1, 3, height, width))
@@ -68,6 +67,19 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
         batch_size=config.batch_size,
         steps_per_epoch=steps,
     )
+
+
+def _network(config: Any, data_classes: int) -> nn.Module:
+    """The network of `config.model`, its initial weights drawn from `config.seed`."""
+    num_classes, options = model_options(config, data_classes)
+    try:
+        with torch.device("meta"):  # no memory is asked for
+            planned = create_model(config.model.name, num_classes, **options)
+        checks.parameters(config.model.name, sum(p.numel() for p in planned.parameters()))
+        torch.manual_seed(config.seed)
+        return create_model(config.model.name, num_classes, **options)
+    except UserError as e:
+        raise UserError(f"config.model: {e}") from e
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

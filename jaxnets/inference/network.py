@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxnets import checks
 from jaxnets.augment.pipeline import normalize
 from jaxnets.checkpoints import store
 from jaxnets.config import model_options
@@ -16,7 +17,7 @@ from jaxnets.data.identity import differing_classes
 from jaxnets.devices.layout import AXIS, make_layout
 from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
-from jaxnets.models import checks, create_abstract
+from jaxnets.models import create_abstract
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.port.names import check_names
 from jaxnets.runs.workdir import CONFIG, read_config

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models import checks
-from jaxnets.models.fire import FireModule, ResidualBlock, classifier, conv_bn_relu, scaled
+from jaxnets.checks import scaled
+from jaxnets.models.fire import FireModule, ResidualBlock, classifier, conv_bn_relu
 from jaxnets.models.layers import Conv, Dropout, GlobalAvgPool, MaxPool, Sequential
 
 
@@ -33,7 +33,6 @@ class Cifar100v1(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.rate("drop", drop)
         c = scaled(width)
         kw = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.conv_block1 = Sequential(
@@ -70,7 +69,6 @@ class Cifar100v2(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.rate("drop", drop)
         c = scaled(width)
         kw = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.conv1 = Sequential([*conv_bn_relu(3, c(96), **kw), MaxPool()])
@@ -112,8 +110,6 @@ class Cifar100v3(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.flag("use_fire8", use_fire8)
-        checks.rate("drop", drop)
         c = scaled(width)
         kw = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.conv1 = Sequential([*conv_bn_relu(3, c(64), **kw), MaxPool()])
@@ -164,8 +160,6 @@ class Cifar100v4(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.rate("drop", drop)
-        checks.rate("conv_drop", conv_drop)
         c = scaled(width)
         kw = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.conv1 = Sequential(
@@ -217,9 +211,6 @@ class Cifar100v5(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.flag("residual", residual)
-        checks.rate("drop", drop)
-        checks.rate("conv_drop", conv_drop)
         c = scaled(width)
         kw = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
 

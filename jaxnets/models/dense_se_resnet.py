@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.extrema import relu
-from jaxnets.models import checks, initial
+from jaxnets.models import initial
 from jaxnets.models.layers import (
     BatchNorm,
     Classifier,
@@ -120,10 +120,6 @@ class DenseSEResNet(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.whole("depth", depth, most=checks.BLOCKS)
-        checks.wholes("widths", widths, 3, least=16)
-        checks.choice("share", share, SHARED_STAGES)
-        checks.rate("drop", drop)
         kw = {"dtype": dtype, "param_dtype": param_dtype}
         stem = {"bias": False, "kernel_init": initial.normal_kernel, "rngs": rngs, **kw}
         self.conv1 = Conv(3, STEM_WIDTH, 3, **stem)

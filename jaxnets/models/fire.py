@@ -1,15 +1,10 @@
 """The parts that the CIFAR-100 networks of S0 are made of; every convolution has a bias."""
 
-from collections.abc import Callable
-from numbers import Real
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.errors import UserError
 from jaxnets.extrema import relu
-from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Flatten, ReLU, Sequential
 
 
@@ -70,22 +65,3 @@ def classifier(features: int, num_classes: int, drop: float, **kw) -> Sequential
     return Sequential(
         [Flatten(), Dropout(drop, rngs=kw["rngs"]), Classifier(features, num_classes, **kw)]
     )
-
-
-def scaled(width: float) -> Callable[[int], int]:
-    """The function channels -> width * channels; it refuses a width that leaves a fraction.
-
-    >>> scaled(0.25)(96)
-    24
-    """
-
-    def scale(channels: int) -> int:
-        value = channels * width if isinstance(width, Real) else 0
-        if not 0 < value <= checks.MOST or value != int(value):
-            raise UserError(
-                f"width={width!r}: a positive factor that keeps every channel count whole, such as "
-                "0.25, 0.5, 1 or 2"
-            )
-        return int(value)
-
-    return scale

@@ -17,8 +17,9 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 
+from jaxnets import checks
 from jaxnets.extrema import max_pool, relu
-from jaxnets.models import checks, initial
+from jaxnets.models import initial
 
 
 class Conv(nnx.Conv):

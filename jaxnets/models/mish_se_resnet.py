@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models import checks
 from jaxnets.models.layers import (
     BatchNorm,
     Classifier,
@@ -118,11 +117,6 @@ class MishSEResNet18(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.choice("activation", activation, ACTIVATIONS)
-        checks.flag("se", se)
-        checks.wholes("widths", widths, 4, least=16 if se else 1)
-        checks.wholes("num_blocks", num_blocks, 4, most=checks.BLOCKS)
-        checks.rate("drop", drop)
         kw = {"dtype": dtype, "param_dtype": param_dtype}
         self.conv1 = Conv(3, widths[0], 3, bias=False, rngs=rngs, **kw)
         self.bn1 = BatchNorm(widths[0], **kw)

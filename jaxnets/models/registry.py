@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxnets import checks
 from jaxnets.errors import UserError, unknown
-from jaxnets.models import checks
 
 _NOT_OPTIONS = ("self", "num_classes", "dtype", "param_dtype", "rngs")
 
@@ -88,8 +88,8 @@ def create_model(
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
+    checks.network(name, num_classes, known | options)
     if num_classes is not None:
-        checks.whole("num_classes", num_classes)
         options["num_classes"] = num_classes
     rngs = nnx.Rngs(0) if rngs is None else rngs
     if not isinstance(rngs, nnx.Rngs):

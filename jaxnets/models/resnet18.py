@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.extrema import relu
-from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequential
 
 
@@ -68,9 +67,6 @@ class ResNet18(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        checks.wholes("num_blocks", num_blocks, 4, most=checks.BLOCKS)
-        checks.whole("num_channels", num_channels)
-        checks.rate("drop", drop)
         kw = {"dtype": dtype, "param_dtype": param_dtype}
         self.conv1 = Conv(3, num_channels, 3, bias=False, rngs=rngs, **kw)
         self.bn1 = BatchNorm(num_channels, **kw)

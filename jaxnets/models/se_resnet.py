@@ -6,12 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.errors import UserError
 from jaxnets.extrema import relu
-from jaxnets.models import checks
 from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequential
-
-SE_PLACEMENTS = ("stem", "block", "none")
 
 
 class SEBlock(nnx.Module):
@@ -110,15 +106,8 @@ class SEResNet(nnx.Module):
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop)
         conv_kernel_sizes = conv_kernel_sizes or [3] * len(num_blocks)
         shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
-        left = 32 // 2 ** (len(num_blocks) - 1)
-        if avg_pool_kernel_size not in (None, left):
-            raise UserError(
-                f"avg_pool_kernel_size={avg_pool_kernel_size}: {len(num_blocks)} stages leave "
-                f"{left}x{left} pixels; give {left} or leave it out"
-            )
         kw = {"dtype": dtype, "param_dtype": param_dtype}
         width = num_channels
         self.conv1 = Conv(3, width, 3, bias=False, rngs=rngs, **kw)
@@ -154,22 +143,3 @@ class SEResNet(nnx.Module):
         for layer in self.residual_layers:
             x = layer(x)
         return self.linear(self.dropout(x.mean((1, 2))))
-
-
-def _check(num_blocks, num_channels, conv_kernel_sizes, shortcut_kernel_sizes, se, drop) -> None:
-    checks.choice("se", se, SE_PLACEMENTS)
-    checks.rate("drop", drop)
-    # An excitation squeezes to a sixteenth of the channels.
-    checks.whole("num_channels", num_channels, least=1 if se == "none" else 16)
-    stages = len(num_blocks) if isinstance(num_blocks, Sequence) else 0
-    if not 1 <= stages <= 6:
-        raise UserError(f"num_blocks={num_blocks!r}: the blocks of each of one to six stages")
-    checks.wholes("num_blocks", num_blocks, stages, most=checks.BLOCKS)
-    for key, sizes in (
-        ("conv_kernel_sizes", conv_kernel_sizes),
-        ("shortcut_kernel_sizes", shortcut_kernel_sizes),
-    ):
-        if sizes is not None:
-            checks.wholes(key, sizes, stages)
-            if any(k % 2 == 0 for k in sizes):
-                raise UserError(f"{key}={tuple(sizes)}: odd sizes, so that padding is symmetric")

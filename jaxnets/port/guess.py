@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxnets import checks
 from jaxnets.errors import UserError
-from jaxnets.models import checks, create_empty, create_model, model_options
+from jaxnets.models import create_empty, create_model, model_options
 from jaxnets.models.dense_se_resnet import SHARED_STAGES
 from jaxnets.port.names import Slot, StateDict, check_names, slots
 

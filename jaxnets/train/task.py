@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnets import checks
 from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import model_options
 from jaxnets.data import Dataset, load
@@ -19,8 +20,6 @@ from jaxnets.models import create_model
 from jaxnets.models.functional import Network, split
 from jaxnets.optim import make_optimizer, slow_weights
 from jaxnets.train.step import Task, TrainState, init_state
-
-MOST_PARAMETERS = 1_000_000_000
 
 
 class Run(NamedTuple):
@@ -58,11 +57,7 @@ def _check_parameters(name: str, num_classes: int, options: dict[str, Any]) -> N
         return
     model = nnx.eval_shape(lambda: create_model(name, num_classes, **options))
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    if count > MOST_PARAMETERS:
-        raise UserError(
-            f"{name} would have {count:,} parameters: at most {MOST_PARAMETERS:,}; choose smaller "
-            "widths"
-        )
+    checks.parameters(name, count)
 
 
 def build(config: Any, data: Dataset | None = None) -> Run:

@@ -1,8 +1,12 @@
 """The PyTorch twins: the same file, class, attribute and option names as `jaxnets.models`."""
 
 import importlib
+import inspect
 
 from torch import nn
+
+from jaxnets import checks
+from jaxnets.errors import unknown
 
 MODELS = {
     "se_resnet": ("se_resnet", "SEResNet"),
@@ -18,10 +22,21 @@ MODELS = {
 
 
 def create_model(name: str, num_classes: int | None = None, **options) -> nn.Module:
-    """The twin of `jaxnets.create_model(name, num_classes, **options)`, on NCHW tensors."""
+    """The twin of `jaxnets.create_model(name, num_classes, **options)`, on NCHW tensors.
+
+    Raises:
+        UserError: unknown name, option or value, in the same line as there.
+    """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+        raise unknown("model", name, MODELS)
     module, cls = MODELS[name]
+    twin = getattr(importlib.import_module(f"torch_ref.models.{module}"), cls)
+    parameters = inspect.signature(twin).parameters.items()
+    known = {key: p.default for key, p in parameters if key != "num_classes"}
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
+    checks.network(name, num_classes, known | options)
     if num_classes is not None:
         options["num_classes"] = num_classes
-    return getattr(importlib.import_module(f"torch_ref.models.{module}"), cls)(**options)
+    return twin(**options)

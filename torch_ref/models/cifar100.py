@@ -5,7 +5,8 @@ All take (N, 3, 32, 32) to logits (N, num_classes); options as in jaxnets.
 
 from torch import Tensor, nn
 
-from torch_ref.models.fire import FireModule, ResidualBlock, classifier, conv_bn_relu, scaled
+from jaxnets.checks import scaled
+from torch_ref.models.fire import FireModule, ResidualBlock, classifier, conv_bn_relu
 from torch_ref.models.layers import Dropout
 
 

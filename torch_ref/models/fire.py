@@ -1,7 +1,5 @@
 """The parts that the CIFAR-100 networks of S0 are made of; every convolution has a bias."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,15 +58,3 @@ class ResidualBlock(nn.Module):
 def classifier(features: int, num_classes: int, drop: float) -> nn.Sequential:
     """(N, C, H, W) -> (N, num_classes), C H W = features: flatten, dropout, linear."""
     return nn.Sequential(nn.Flatten(), Dropout(drop), nn.Linear(features, num_classes))
-
-
-def scaled(width: float) -> Callable[[int], int]:
-    """The function channels -> width * channels, which must be whole."""
-
-    def scale(channels: int) -> int:
-        value = channels * width
-        if value <= 0 or value != int(value):
-            raise ValueError(f"width={width}: {channels} channels become {value}")
-        return int(value)
-
-    return scale
