@@ -37,7 +37,7 @@ def both(file: str, old: str, new: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def config(old: str, new: str) -> tuple[str, str, str]:
-    return "jaxnets/config.py", old, new
+    return "jaxnets/config/keys.py", old, new
 
 
 _BLOCK = "y = self.seblock(self.bn2(self.conv2(y)))"
