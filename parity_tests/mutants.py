@@ -360,7 +360,7 @@ MUTANTS = [
     mutant(
         "CIFAR-10's mean in the order of BGR",
         f"{AUTHORS}::test_configuration[se_resnet_drop:documented]",
-        config("(0.4914, 0.4822, 0.4465), (0.2023", "(0.4465, 0.4822, 0.4914), (0.2023"),
+        config("(0.4914, 0.4822, 0.4465)", "(0.4465, 0.4822, 0.4914)"),
     ),
     mutant(
         "cifar100 normalised by CIFAR-10's constants",

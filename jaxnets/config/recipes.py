@@ -30,20 +30,23 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Any:
     """
     config = _load(spec)
     recipe = config.optim.to_dict()
-    _override(config, overrides)
+    note = _override(config, overrides)
     validate(config)
     check_options(config.model.name, config.model.to_dict().keys() - {"name", "num_classes"})
+    if note:
+        print(note, file=sys.stderr)
     if not any("config.optim.weight_decay" in override for override in overrides):
         _note_decay(recipe, config.optim)
     return config
 
 
-def _override(config: Any, overrides: Sequence[str]) -> None:
+def _override(config: Any, overrides: Sequence[str]) -> str | None:
+    """Sets the keys given; returns a note where the recipe's options do not fit the new model."""
     import absl.flags
     from ml_collections import config_flags
 
     given = dict(_keys_given(overrides))
-    _switch_model(config.model, given.get("model.name") or config.model.name)
+    note = _switch_model(config.model, given.get("model.name") or config.model.name)
     _list_options(config.model, given)
     keys = flatten(config.to_dict())
     for key in given:
@@ -58,6 +61,7 @@ def _override(config: Any, overrides: Sequence[str]) -> None:
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
     config.augment.ops = _listed(config.augment.ops)
+    return note
 
 
 def _keys_given(overrides: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -67,27 +71,23 @@ def _keys_given(overrides: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             yield parts[1], following if parts[2] is None else parts[2]
 
 
-def _switch_model(model: Any, name: str) -> None:
-    """Leaves out what the model called `name` does not take of another one's options."""
+def _switch_model(model: Any, name: str) -> str | None:
+    """Leaves out what the model called `name` does not take of the options of the recipe's model.
+
+    Returns a note that names those that are not at their default.
+    """
     if name == model.name:
-        return
+        return None
     known, before = options(name, "config.model.name"), options(model.name)
     fits = [k for k in known if k not in before or known[k].type is before[k].type]
     foreign = model.to_dict().keys() - {"name", "num_classes", *fits}
-    lost = [
-        f"{k}={model[k]}"
-        for k in sorted(foreign)
-        if k not in before or model[k] != before[k].default
-    ]
+    defaults = {k: before[k].default for k in foreign & before.keys()}
+    lost = ", ".join(f"{k}={model[k]}" for k in sorted(foreign) if model[k] != defaults.get(k))
+    note = f"note: {name} does not take what the recipe sets for {model.name}, so it is left out: "
     for key in foreign:
         del model[key]
-    if lost:
-        print(
-            f"note: {name} does not take what the recipe sets for {model.name}, so it is left out: "
-            f"{', '.join(lost)}",
-            file=sys.stderr,
-        )
     model.name = name
+    return note + lost if lost else None
 
 
 def _list_options(model: Any, given: Iterable[str]) -> None:
