@@ -23,7 +23,7 @@ import numpy as np
 from jaxnets import cli
 from jaxnets.errors import UserError, renamed
 from jaxnets.files.atomic import check_folder, write_text
-from jaxnets.runs.log import METRICS
+from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import read_config, report_folder
 
 if TYPE_CHECKING:
@@ -151,17 +151,20 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
 def write_report(folder: Path, metrics: dict[str, Any], run: Path | None = None) -> list[Path]:
     """Writes metrics.json and the figures into a folder, with the curves of `run`; their paths."""
     from jaxnets.report.confusion import plot_confusion
-    from jaxnets.report.curves import plot_curves, read_metrics
+    from jaxnets.report.curves import drawable, plot_curves
 
+    # Before anything is written.  Stopped in its first epoch, a run has nothing to draw.
+    log = run is not None and run / METRICS
+    curves = {run.resolve().name: read_rows(log)} if log and log.exists() else {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / "metrics.json", folder / "confusion.png"]
         write_text(written[0], json.dumps(metrics, indent=2) + "\n")
         names = [row["name"] for row in metrics["classes"]]
         plot_confusion(np.array(metrics["confusion"]), names, written[1])
-        if run is not None and (run / METRICS).exists():
+        if drawable(curves):
             written.append(folder / "curves.png")
-            plot_curves({run.resolve().name: read_metrics(run / METRICS)}, written[-1])
+            plot_curves(curves, written[-1])
     except OSError as e:
         raise UserError(f"{folder}: cannot be written ({e.strerror})") from e
     return written

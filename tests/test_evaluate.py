@@ -1,6 +1,7 @@
 """jaxnets.evaluate on checkpoints with random weights: ensembles, splits, classes."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,26 @@ def test_figures_of_another_step_are_noted(tmp_path, command):
         result = command("jaxnets.evaluate", "--workdir", tmp_path / "x")
         assert result.code == 0
         assert ("jaxnets.report wrote there is of step 9" in result.err) == noted
+
+
+@pytest.mark.parametrize(
+    "log", ["", '{"step": 1, "epoch": 1, "eval/accu', '{"step": 1, "epoch": [1]}']
+)
+def test_a_log_without_curves_costs_only_their_figure(log, tmp_path, command):
+    """As of a run that was stopped in its first epoch, or whose log was damaged."""
+    fake_run(tmp_path / "x")
+    (tmp_path / "x" / "metrics.jsonl").write_text(log)
+    result = command("jaxnets.evaluate", "--workdir", tmp_path / "x")
+    assert result.code == 0, result.err
+    written = {path.name for path in (tmp_path / "x" / "report").iterdir()}
+    assert written == {"metrics.json", "confusion.png"}
+
+
+def test_a_log_that_is_no_file_is_found_before_anything_is_written(tmp_path, refused):
+    fake_run(tmp_path / "x")
+    os.mkfifo(tmp_path / "x" / "metrics.jsonl")
+    assert "metrics.jsonl" in refused("jaxnets.evaluate", "--workdir", tmp_path / "x")
+    assert not (tmp_path / "x" / "report").exists()
 
 
 def test_a_run_twice_is_no_ensemble(runs, tmp_path, refused, monkeypatch):

@@ -22,8 +22,6 @@ from jaxnets.port.guess import Model
 TINY = Model("se_resnet", 10, {"num_blocks": (1,), "num_channels": 16, "se": "stem"})
 PORT = "jaxnets.port.__main__"
 COUNTER = "bn1.num_batches_tracked"
-# A read that fails leaves tensorstore answering to an event loop that orbax has closed.
-ORBAX_LOOP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def draw(model: Model, seed: int = 0) -> dict[str, np.ndarray]:
@@ -405,77 +403,6 @@ def test_bad_pt_files(refused, weights, tmp_path):
         archive.writestr("readme.txt", "x")
     assert "not a PyTorch weight file" in refused(PORT, path, tmp_path / "out")
     assert os.listdir(tmp_path) == ["a.pt"]
-
-
-def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """Damages a file: bytes changed, cut off, repeated, zeroed or put in, mostly near the start."""
-    out = bytearray(data)
-    near = len(data) if rng.random() < 0.5 else min(len(data), 2000)
-    for _ in range(rng.integers(1, 6)):
-        i = int(rng.integers(near))
-        n = int(rng.integers(1, 64))
-        match rng.integers(6):
-            case 0:
-                out[i : i + n] = rng.bytes(len(out[i : i + n]))
-            case 1:
-                out[i : i + 1] = bytes([rng.integers(256)])
-            case 2:
-                del out[i : i + n]
-            case 3:
-                out[i:i] = out[i : i + n]
-            case 4:
-                out[i : i + n] = bytes(len(out[i : i + n]))
-            case _:
-                del out[len(out) - i :]
-    return bytes(out)
-
-
-def read_all(path) -> bool:
-    """Whether what is read is whole; not, if a UserError says why; no other error may come."""
-    try:
-        state_dict = load(path)
-        convert.fit(state_dict, guess.describe(guess.guess(state_dict)))
-    except UserError:
-        return False
-    return True
-
-
-def fuzz(weights, tmp_path, suffix: str, cases: int) -> None:
-    path, bad = tmp_path / f"good{suffix}", tmp_path / f"bad{suffix}"
-    save(path, weights)
-    assert read_all(path)
-    targets = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    rng = np.random.default_rng(len(suffix))
-    refused = 0
-    for _ in range(cases):
-        if path.is_dir():
-            shutil.copytree(path, bad)
-            target = targets[rng.integers(len(targets))]
-            (bad / target.relative_to(path)).write_bytes(mutate(target.read_bytes(), rng))
-        else:
-            bad.write_bytes(mutate(path.read_bytes(), rng))
-        refused += not read_all(bad)
-        if bad.is_dir():
-            shutil.rmtree(bad)
-    # Some damage hits values only, or files that no reader needs.
-    assert refused > (0 if path.is_dir() else cases / 4)
-
-
-@ORBAX_LOOP
-@pytest.mark.parametrize(("suffix", "cases"), [(".safetensors", 50), (".pt", 50), ("", 5)])
-def test_fuzz(weights, tmp_path, suffix, cases):
-    if suffix == ".pt":
-        pytest.importorskip("torch")
-    fuzz(weights, tmp_path, suffix, cases)
-
-
-@ORBAX_LOOP
-@pytest.mark.slow
-@pytest.mark.parametrize(("suffix", "cases"), [(".safetensors", 900), (".pt", 900), ("", 200)])
-def test_fuzz_long(weights, tmp_path, suffix, cases):
-    if suffix == ".pt":
-        pytest.importorskip("torch")
-    fuzz(weights, tmp_path, suffix, cases)
 
 
 def test_suffixes_are_what_the_errors_say():

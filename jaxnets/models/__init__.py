@@ -1,8 +1,4 @@
-"""The networks: Flax NNX modules whose attribute names are PyTorch's.
-
-Layers, initial weights, the registry and an audit of parameters and operations.  Imports config and
-errors; training, inference, port and parity call it.
-"""
+"""The networks: Flax NNX modules whose attribute names are PyTorch's."""
 
 from jaxnets.models.registry import (
     MODELS,

@@ -6,8 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxnets.errors import UserError
-from jaxnets.models.names import check_names
-from jaxnets.port.names import Slot, StateDict
+from jaxnets.port.names import Slot, StateDict, check_names
 
 DTYPES = {
     "float16": np.dtype(np.float16),

@@ -1,8 +1,4 @@
-"""What a run learned, as one HTML page: curves, confusion, classes, calibration, mistakes.
-
-Imports inference, runs and data; python -m jaxnets.report calls it, evaluate for the matrix and the
-curves, training for what it shows in TensorBoard, and parity for its figures.
-"""
+"""Figures and tables about a run: learning curves, confusion matrix, per-class report."""
 
 from jaxnets.report.classification import classification_report, format_report
 from jaxnets.report.confusion import confusion_matrix, plot_confusion

@@ -122,7 +122,8 @@ class NoLog:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl in the order written.
 
-    A line that a killed process left half-written is skipped, also where a resumed one wrote on.
+    Skipped is what is no row: a line that a killed process left half-written, also where a resumed
+    one wrote on, and whatever else has no step or not only numbers and nulls.
     """
     rows = map(_row, read_text(path, errors="replace").splitlines())
     return [row for row in rows if row is not None]
@@ -133,4 +134,6 @@ def _row(line: str) -> dict[str, Any] | None:
         row = parse_json(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    return row if all(isinstance(x, int | float | None) for x in row.values()) else None
