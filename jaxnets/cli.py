@@ -75,8 +75,8 @@ class Parser(argparse.ArgumentParser):
         )
         group.add_argument(
             "--config",
-            metavar="FILE[:PRESET]" + ",..." * many,
-            help="e.g. configs/se_resnet.py",
+            metavar="RECIPE[:PRESET]" + ",..." * many,
+            help="a file, or the name of a recipe of jaxnets: se_resnet",
             **({"action": "append"} if many else {}),
         )
         group.add_argument(

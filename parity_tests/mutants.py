@@ -37,7 +37,7 @@ def both(file: str, old: str, new: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def config(old: str, new: str) -> tuple[str, str, str]:
-    return "jaxnets/config.py", old, new
+    return "jaxnets/config/keys.py", old, new
 
 
 _BLOCK = "y = self.seblock(self.bn2(self.conv2(y)))"
@@ -360,7 +360,7 @@ MUTANTS = [
     mutant(
         "CIFAR-10's mean in the order of BGR",
         f"{AUTHORS}::test_configuration[se_resnet_drop:documented]",
-        config("(0.4914, 0.4822, 0.4465), (0.2023", "(0.4465, 0.4822, 0.4914), (0.2023"),
+        config("(0.4914, 0.4822, 0.4465)", "(0.4465, 0.4822, 0.4914)"),
     ),
     mutant(
         "cifar100 normalised by CIFAR-10's constants",

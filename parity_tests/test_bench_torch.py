@@ -136,7 +136,7 @@ def test_without_torch_it_is_one_line(monkeypatch):
 
 
 def test_tf32_is_allowed_on_both_sides_or_on_neither(monkeypatch):
-    from jaxnets.bench import machine
+    from jaxnets.devices import machine
 
     assert machine.tf32_allowed() is None or jax.default_backend() != "cpu"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -12,11 +12,11 @@ import pytest
 
 from jaxnets import config as configs
 from jaxnets.bench import case, measure, ours, rows
-from jaxnets.bench.machine import describe
 from jaxnets.bench.memory import PeakMemory
 from jaxnets.bench.show import machine_line
 from jaxnets.bench.timing import Rates, Work, alternate
 from jaxnets.devices import cpu_flags, cpu_memory
+from jaxnets.devices.machine import of_a_benchmark
 from jaxnets.errors import UserError
 from jaxnets.train.step import Totals
 
@@ -124,7 +124,7 @@ def test_the_file_says_what_was_measured_where(result):
 
 @pytest.mark.parametrize(("kept", "said"), [(True, "kept"), (False, "given back")])
 def test_the_first_line_says_what_becomes_of_memory(kept, said):
-    found = describe(None) | {"platform": "cpu", "memory_kept": kept}
+    found = of_a_benchmark(None) | {"platform": "cpu", "memory_kept": kept}
     assert machine_line(found).endswith(f"; freed memory {said}")
 
 

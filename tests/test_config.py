@@ -1,14 +1,19 @@
 """Recipes and the command line over them."""
 
+import inspect
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from jaxnets import config as configs
+from jaxnets.config import recipes
 from jaxnets.models import list_models, model_options
+from jaxnets.models.registry import model_class
 from jaxnets.train.task import build_model
 
 RECIPES = sorted(p.stem for p in Path("configs").glob("*.py"))
@@ -195,12 +200,87 @@ def test_overrides_reach_the_network():
 
 
 @pytest.mark.parametrize(
+    ("args", "model"),
+    [
+        (["conv_kernel_sizes=3,3,3"], {"conv_kernel_sizes": (3, 3, 3)}),
+        (["conv_kernel_sizes", "1,3,3"], {"conv_kernel_sizes": (1, 3, 3)}),
+        (["avg_pool_kernel_size=4"], {"avg_pool_kernel_size": 4}),
+        (["drop=0.5"], {"drop": 0.5}),
+    ],
+)
+def test_options_that_the_recipe_leaves_out(args, model):
+    """And those that are not given stay out: config.json of other runs is what it was."""
+    listed = load("quickstart", "documented").model.to_dict()
+    overrides = [f"--config.model.{args[0]}", *args[1:]]
+    assert configs.read("quickstart", overrides).model.to_dict() == listed | model
+
+
+def test_another_network_leaves_out_what_it_does_not_take(capsys):
+    given = ["name=mish_se_resnet18", "num_blocks=1,1,1,1", "widths=16,16,16,16", "activation=relu"]
+    config = configs.read("quickstart", [f"--config.model.{x}" for x in given])
+    assert config.model.to_dict() == {
+        "name": "mish_se_resnet18",
+        "num_blocks": (1, 1, 1, 1),
+        "widths": (16, 16, 16, 16),
+        "activation": "relu",
+        "drop": 0.0,
+        "num_classes": None,
+    }  # se is a word there and a flag here, and it was at its default
+    said = "mish_se_resnet18 does not take what the recipe sets for se_resnet, so it is left out: "
+    assert capsys.readouterr().err == f"note: {said}num_channels=16\n"
+    build_model(config, 10)
+    assert load("se_resnet_drop", "documented", "--config.model.name=se_resnet")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_options_are_those_of_the_signatures(name):
+    parameters = inspect.signature(model_class(name).__init__).parameters
+    left_out = {"self", "num_classes", "dtype", "param_dtype", "rngs"}
+    expected = {k: p.default for k, p in parameters.items() if k not in left_out}
+    assert model_options(name) == expected
+
+
+@pytest.mark.parametrize("spec", ["se_resnet_drop", "se_resnet_drop:as_run"])
+def test_recipes_are_found_by_name(spec, tmp_path, monkeypatch):
+    name, _, preset = spec.partition(":")
+    expected = configs.read(f"configs/{name}.py{':' * bool(preset)}{preset}")
+    monkeypatch.chdir(tmp_path)  # as in another project
+    assert configs.to_json(configs.read(spec)) == configs.to_json(expected)
+    assert sorted(recipes.recipes()) == RECIPES
+
+
+def test_an_installation_has_the_recipes(tmp_path, monkeypatch):
+    """What a wheel holds: jaxnets/recipes, made of configs/."""
+    shutil.copytree("configs", tmp_path / "jaxnets" / "recipes")
+    monkeypatch.setattr(recipes, "_PACKAGE", tmp_path / "jaxnets")
+    assert set(recipes.recipes().values()) == set((tmp_path / "jaxnets" / "recipes").glob("*.py"))
+    assert configs.read("folder:resnet18").model.name == "resnet18"
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_recipes(tmp_path):
+    for name in ("README.md", "LICENSE", "pyproject.toml", "setup.py"):
+        shutil.copy(name, tmp_path)
+    for name in ("configs", "jaxnets", "torch_ref"):
+        shutil.copytree(name, tmp_path / name)
+    pip = ["-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([sys.executable, *pip, str(tmp_path)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for folder in ("jaxnets", "torch_ref"):
+        assert {str(p) for p in Path(folder).glob("**/*.py")} <= set(names)
+    assert {f"jaxnets/recipes/{name}.py" for name in RECIPES} <= set(names)
+
+
+@pytest.mark.parametrize(
     ("args", "says"),
     [
         (["--workdir=x"], "no --config"),
         (["--config.lr=1"], "no --config"),
         (["--confg=configs/se_resnet.py"], "--confg; did you mean --config?"),
         (["--config=configs/se_resnt.py"], "configs/se_resnt.py: no such file"),
+        (["--config=se_resnt"], "did you mean se_resnet? Known: cifar100, cifar100_fast"),
         (["--config=configs/se_resnet.py:documentd"], "did you mean 'documented'"),
         (["--config=jaxnets/errors.py"], "get_config"),
         ([QUICKSTART, "--wrkdir=x"], "did you mean --workdir?"),
@@ -225,6 +305,13 @@ def test_overrides_reach_the_network():
         ([QUICKSTART, "--config.model.num_classes=5"],
          "config.model.num_classes=5: at least 10, the classes of digits"),
         ([QUICKSTART, "--config.model.share=all"], "unknown key --config.model.share"),
+        ([QUICKSTART, "--config.model.conv_kernel_size=3"], "mean --config.model.conv_kernel_"),
+        ([QUICKSTART, "--config.model.conv_kernel_sizes=3,3"], "conv_kernel_sizes=(3, 3): 3 whole"),
+        ([QUICKSTART, "--config.model.name=resnet18"], "config.model: num_blocks=(1, 1, 1): 4"),
+        ([QUICKSTART, "--config.model.name=cifar100_v1", "--config.model.se=stem"],
+         "Known: drop, name, num_classes, width ("),
+        ([QUICKSTART, "--config.optim.lookahead.q=1"], "Known: alpha, enabled, first_sync, k ("),
+        ([QUICKSTART, "--config.nothing=1"], "Known: augment, batch_size, checkpoint, data,"),
         ([QUICKSTART, "--config.schedule.name=multistep", "--config.schedule.milestones=4,2"],
          "config.schedule.milestones"),
         ([QUICKSTART, "--config.schedule.name=warm_restarts", "--config.schedule.T_0=0"],

@@ -18,11 +18,11 @@ from jaxnets.data.images import read_image
 from jaxnets.errors import UserError
 from jaxnets.files import pt_check, regular
 from jaxnets.inference.network import load_member
+from jaxnets.models.names import check_names
 from jaxnets.parity import layers_command
 from jaxnets.port import load, save
 from jaxnets.port.folder import read_model
 from jaxnets.port.guess import Model
-from jaxnets.port.names import check_names
 from jaxnets.runs import starts, workdir
 from jaxnets.runs.log import RunLog, read_rows
 from tests.test_port import draw
@@ -52,7 +52,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "config.json  ": lambda path: read_model(path.parent),
     "metrics.jsonl": read_rows,
     "metrics.jsonl ": lambda path: RunLog(path.parent),
-    "starts.jsonl": lambda path: starts.record(path.parent, {}),
+    "starts.jsonl": lambda path: starts.record(path.parent, "jaxnets.train", [], {}),
     ".lock": lambda path: workdir.claim(path.parent),
     "a.png": lambda path: read_image(path, 32),
     "a.npy": layers_command._images,

@@ -10,12 +10,11 @@ import jax
 import numpy as np
 
 from jaxnets import config as configs
-from jaxnets.bench import machine
 from jaxnets.bench.case import Case, Effort, synthetic
 from jaxnets.bench.memory import PeakMemory
 from jaxnets.bench.ours import Ours, product
 from jaxnets.bench.timing import Clock, Rates, alternate
-from jaxnets.devices import cpu_memory, runtime
+from jaxnets.devices import cpu_memory, machine, runtime
 from jaxnets.models.audit import audit_model
 from jaxnets.train.task import build_model
 
@@ -39,7 +38,7 @@ def measure(
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
     runtime.setup(config.dtype, one_heap=True)
     with _without_compilation_cache():
-        found = machine.describe(machine.tf32_allowed())
+        found = machine.of_a_benchmark(machine.tf32_allowed())
         row = _row(config, case.spec, effort, against_torch, say, clock)
         # Decided by what the compiled step takes.
         return found | {"memory_kept": cpu_memory.kept()}, row

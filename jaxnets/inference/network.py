@@ -19,7 +19,7 @@ from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.models import create_abstract
 from jaxnets.models.functional import Arrays, Network, split
-from jaxnets.port.names import check_names
+from jaxnets.models.names import check_names
 from jaxnets.runs.workdir import CONFIG, read_config
 
 

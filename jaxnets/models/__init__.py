@@ -1,4 +1,8 @@
-"""The networks: Flax NNX modules whose attribute names are PyTorch's."""
+"""The networks: Flax NNX modules whose attribute names are PyTorch's.
+
+Layers, initial weights, the registry and an audit of parameters and operations.  Imports config and
+errors; training, inference, port and parity call it.
+"""
 
 from jaxnets.models.registry import (
     MODELS,

@@ -1,8 +1,6 @@
 """The models by name, with their options checked before they are built."""
 
 import importlib
-import inspect
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,30 +8,9 @@ import numpy as np
 from flax import nnx
 
 from jaxnets import checks
-from jaxnets.errors import UserError, unknown
-
-_NOT_OPTIONS = ("self", "num_classes", "dtype", "param_dtype", "rngs")
-
-
-class Entry(NamedTuple):
-    """Where a model is defined, and the document that it rebuilds."""
-
-    module: str
-    cls: str
-    source: str
-
-
-MODELS = {
-    "se_resnet": Entry("se_resnet", "SEResNet", "S2, S3"),
-    "mish_se_resnet18": Entry("mish_se_resnet", "MishSEResNet18", "S1"),
-    "dense_se_resnet": Entry("dense_se_resnet", "DenseSEResNet", "S3"),
-    "cifar100_v1": Entry("cifar100", "Cifar100v1", "S0"),
-    "cifar100_v2": Entry("cifar100", "Cifar100v2", "S0"),
-    "cifar100_v3": Entry("cifar100", "Cifar100v3", "S0"),
-    "cifar100_v4": Entry("cifar100", "Cifar100v4", "S0"),
-    "cifar100_v5": Entry("cifar100", "Cifar100v5", "S0"),
-    "resnet18": Entry("resnet18", "ResNet18", "kuangliu/pytorch-cifar"),
-}
+from jaxnets.config import networks
+from jaxnets.config.networks import MODELS
+from jaxnets.errors import UserError
 
 
 def list_models() -> list[str]:
@@ -43,16 +20,13 @@ def list_models() -> list[str]:
 
 def model_class(name: str) -> type[nnx.Module]:
     """The class of the model called `name`; a UserError names the nearest one otherwise."""
-    if name not in MODELS:
-        raise unknown("model", name, MODELS)
-    entry = MODELS[name]
+    entry = networks.entry(name)
     return getattr(importlib.import_module(f"jaxnets.models.{entry.module}"), entry.cls)
 
 
 def model_options(name: str) -> dict[str, object]:
     """The options of a model and their defaults."""
-    parameters = inspect.signature(model_class(name).__init__).parameters
-    return {k: p.default for k, p in parameters.items() if k not in _NOT_OPTIONS}
+    return {key: option.default for key, option in networks.options(name).items()}
 
 
 def create_model(
@@ -84,11 +58,8 @@ def create_model(
     (1, 10)
     """
     cls = model_class(name)
-    known = model_options(name)
-    for option in options:
-        if option not in known:
-            raise unknown(f"option of {name}", option, known)
-    checks.network(name, num_classes, known | options)
+    networks.check_options(name, options)
+    checks.network(name, num_classes, model_options(name) | options)
     if num_classes is not None:
         options["num_classes"] = num_classes
     rngs = nnx.Rngs(0) if rngs is None else rngs

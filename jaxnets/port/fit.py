@@ -6,7 +6,8 @@ import ml_dtypes
 import numpy as np
 
 from jaxnets.errors import UserError
-from jaxnets.port.names import Slot, StateDict, check_names
+from jaxnets.models.names import check_names
+from jaxnets.port.names import Slot, StateDict
 
 DTYPES = {
     "float16": np.dtype(np.float16),

@@ -12,7 +12,8 @@ from jaxnets import checks
 from jaxnets.errors import UserError
 from jaxnets.models import create_empty, create_model, model_options
 from jaxnets.models.dense_se_resnet import SHARED_STAGES
-from jaxnets.port.names import Slot, StateDict, check_names, slots
+from jaxnets.models.names import check_names
+from jaxnets.port.names import Slot, StateDict, slots
 
 Shapes = Mapping[str, tuple[int, ...]]
 

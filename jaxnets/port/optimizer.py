@@ -20,8 +20,9 @@ import numpy as np
 import optax
 
 from jaxnets.errors import UserError
+from jaxnets.models.names import check_names
 from jaxnets.optim.transforms import AdamState, LookaheadState, SgdState
-from jaxnets.port.names import Slot, StateDict, check_names, clean_names
+from jaxnets.port.names import Slot, StateDict, clean_names
 
 MOMENTUM, ADAM = ("momentum_buffer",), ("exp_avg", "exp_avg_sq")
 _WHOSE = {(): "empty", MOMENTUM: "SGD's (momentum_buffer)", ADAM: "Adam's (exp_avg, exp_avg_sq)"}

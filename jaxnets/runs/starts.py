@@ -2,47 +2,29 @@
 
 import contextlib
 import json
-import os
-import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jaxnets.devices.hardware import cores, processor
 from jaxnets.errors import UserError
 from jaxnets.files.regular import open_file, parse_json, read_text
 
 STARTS = "starts.jsonl"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe(module: str, argv: Sequence[str], **more: Any) -> dict[str, Any]:
-    """The command, the devices as jax sees them, the versions, and whatever is given with them."""
-    import jax
-
-    devices = jax.devices()
-    on_cpu = devices[0].platform == "cpu"
-    kind = f"CPU, {processor()}, {cores()} cores" if on_cpu else devices[0].device_kind
-    return {
-        "command": shlex.join(["python", "-m", module, *argv]),
-        "date": datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
-        "hardware": f"{len(devices)} x {kind}" if len(devices) > 1 else kind,
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in _PACKAGES},
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        **more,
-    }
-
-
-def record(workdir: Path, row: dict[str, Any]) -> None:
-    """Adds a start to the workdir's list.
+def record(workdir: Path, module: str, argv: Sequence[str], found: Mapping[str, Any]) -> None:
+    """Adds a start, of the command and the date and what was `found`, to the workdir's list.
 
     Raises:
         UserError: it cannot be written.
     """
+    row = {
+        "command": shlex.join(["python", "-m", module, *argv]),
+        "date": datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
+        **found,
+    }
     path = workdir / STARTS
     try:
         with open_file(path, "a") as f:

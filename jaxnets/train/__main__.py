@@ -57,6 +57,7 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
     import jax
 
     from jaxnets.checkpoints.store import latest_meta
+    from jaxnets.devices import machine
     from jaxnets.train.loop import train
     from jaxnets.train.task import build
 
@@ -80,7 +81,7 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
                     begin(workdir, config)
                 print(console.opening(config, params, run.data, devices, workdir))
                 start = {"parameters": params, "epochs": config.num_epochs}
-                starts.record(workdir, starts.describe("jaxnets.train", argv, **start))
+                starts.record(workdir, "jaxnets.train", argv, machine.of_a_run() | start)
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
         devices = run.task.layout.devices
         if len(devices) > 1 and devices[0].platform == "cpu" and jax.process_count() == 1:

@@ -1,0 +1,180 @@
+"""The keys that every recipe has, their defaults and checks."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxnets.errors import UserError, unknown
+
+_LARGEST = 2**31 - 1  # of an int32, which counters and indices are
+
+
+class _Operation(NamedTuple):
+    """What ml_collections applies when a reference is read: fn(its own value, *args)."""
+
+    fn: Callable[..., Any]
+    args: list[Any]
+
+
+def default_decay(optimizer: str) -> float:
+    """The weight decay where nobody sets one: AdamW's, decoupled, is of another scale."""
+    return 1e-2 if optimizer == "adamw" else 5e-4
+
+
+def default_config() -> Any:
+    """Every key with its default, as an ml_collections.ConfigDict; recipes change what differs.
+
+    Other keys cannot be added, but to `model`: the options of its network.
+    """
+    from ml_collections import ConfigDict, config_dict
+
+    c = ConfigDict()
+    c.name = "run"
+    c.model = ConfigDict()  # name, and the model's options
+    c.model.num_classes = config_dict.placeholder(int)  # None: the data's
+
+    c.data = data = ConfigDict()
+    data.name = "cifar10"  # cifar10, cifar100, digits, folder
+    data.dir = config_dict.placeholder(str)  # None: $JAXNETS_DATA, or data/
+    data.cache = True  # keep the decoded images in one file beside the data
+    data.val_fraction = 0.0  # of each class, taken out of train; chooses the best checkpoint
+    data.test_fraction = 0.0  # folder: of each class of DIR/CLASS/; 0: DIR/test/CLASS/ is there
+    data.image_size = 32  # folder: its images are resized to squares of so many pixels
+    data.skip_bad = False  # folder: leave out images that cannot be read, instead of stopping
+    data.mean = (0.4914, 0.4822, 0.4465)  # of the pixels, in 0..1
+    data.std = (0.2023, 0.1994, 0.2010)
+
+    c.augment = a = ConfigDict()
+    a.ops = ("crop", "flip")  # applied in this order; none for none
+    a.random_resized_crop = ConfigDict({"scale": (0.95, 1.0), "ratio": (0.9, 1.1)})
+    a.rotation = ConfigDict({"degrees": 10.0})
+    a.crop = ConfigDict({"padding": 4})
+    a.flip = ConfigDict({"p": 0.5})
+    a.jitter = ConfigDict({"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1})
+    a.auto_augment = ConfigDict({"policy": "cifar10"})  # cifar10, imagenet
+    a.erasing = ConfigDict({"p": 0.5, "scale": (0.02, 0.33), "ratio": (0.3, 3.3)})
+
+    c.optim = o = ConfigDict()
+    o.name = "sgd"  # sgd, adam, adamw
+    o.lr = 0.1
+    o.momentum, o.nesterov = 0.9, False  # sgd
+    o.beta1, o.beta2, o.eps = 0.9, 0.999, 1e-8  # adam, adamw
+    # Coupled for sgd and adam, 5e-4; decoupled for adamw, 1e-2; of every parameter.
+    by_name = _Operation(lambda _, name: default_decay(name), [o.get_ref("name")])
+    o.weight_decay = config_dict.FieldReference(0.0, op=by_name)
+    o.clip, o.clip_at = "none", 0.1  # none, value, norm
+    o.lookahead = ConfigDict({"enabled": False, "k": 5, "alpha": 0.5})
+    o.lookahead.first_sync = config_dict.placeholder(int)  # None: after step k; 1: after step 1
+
+    c.schedule = s = ConfigDict()
+    s.name = "constant"  # constant, cosine, warm_restarts, multistep, one_cycle
+    s.per = "epoch"  # epoch, step
+    s.warmup_epochs, s.warmup_factor = 0.0, 0.01
+    s.end_lr = 0.0  # cosine, warm_restarts
+    s.T_max = config_dict.placeholder(int)  # cosine, epochs; None: all after the warm-up
+    s.T_0, s.T_mult = 10, 2  # warm_restarts, epochs
+    s.milestones, s.gamma = (60, 120, 160), 0.1  # multistep, epochs
+    s.max_lr, s.pct_start, s.div_factor, s.final_div_factor = 0.1, 0.3, 25.0, 1e4  # one_cycle
+    s.cycle_momentum, s.base_momentum, s.max_momentum = True, 0.85, 0.95
+    s.total_epochs = config_dict.placeholder(int)  # one_cycle, planned over; None: num_epochs
+    s.restart_every_epoch = False  # one_cycle, made anew at the start of each epoch
+
+    c.loss = ConfigDict({"label_smoothing": 0.0})
+    c.eval_weights = "fast"  # fast; slow: Lookahead's slow weights
+    c.batch_size, c.eval_batch_size = 128, 500
+    c.num_epochs = 200
+    c.seed = 0
+    c.dtype = "float32"  # of the computation: float32, bfloat16, float64
+    c.parallel = "jit"  # jit; pmap: the same numbers, for code that still needs it
+    c.devices = config_dict.placeholder(int)  # None: all of this machine's
+    c.epoch_in_one_call = config_dict.placeholder(bool)  # many steps; None: not on a CPU
+    c.progress = ConfigDict({"every_steps": 20})  # between checks for NaN
+    c.on_nan = "stop"  # stop; restore: back to the last checkpoint, skip those batches
+    c.stop_after_minutes = config_dict.placeholder(float)  # then save and end; None: never
+    c.checkpoint = ConfigDict({"keep": 2, "every_epochs": 1})
+    c.lock()  # a mistyped key in a recipe is an error; the options of a model, it checks itself
+    c.model.unlock()
+    return c
+
+
+def check_preset(preset: str, presets: Sequence[str]) -> None:
+    """Raises a UserError if a recipe has no such preset."""
+    if preset not in presets:
+        raise unknown("preset", preset, presets)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined with dots.
+
+    >>> flatten({"optim": {"lr": 0.1}, "seed": 0})
+    {'optim.lr': 0.1, 'seed': 0}
+    """
+    out = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def validate(config: Any) -> None:
+    """Checks the keys that no part of the network, optimizer or augmentation checks for itself."""
+    from jaxnets.data import DATASETS
+
+    values = flatten(config.to_dict())
+    if config.data.name not in DATASETS:
+        raise unknown("config.data.name", config.data.name, DATASETS)
+    for key, least in (
+        ("batch_size", 1),
+        ("eval_batch_size", 1),
+        ("num_epochs", 1),
+        ("seed", 0),
+        ("progress.every_steps", 1),
+        ("checkpoint.keep", 1),
+        ("checkpoint.every_epochs", 1),
+    ):
+        value = values[key]
+        if value < least or value > _LARGEST:
+            raise UserError(f"config.{key}={value}: a whole number from {least} to {_LARGEST}")
+    for key, value in values.items():
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if any(isinstance(v, int) and abs(v) > _LARGEST for v in numbers):
+            raise UserError(f"config.{key}={value}: whole numbers up to {_LARGEST}")
+    for key, allowed in (
+        ("dtype", ("float32", "bfloat16", "float64")),
+        ("eval_weights", ("fast", "slow")),
+        ("on_nan", ("stop", "restore")),
+    ):
+        if config[key] not in allowed:
+            raise unknown(f"config.{key}", config[key], allowed)
+    for key in ("val_fraction", "test_fraction"):
+        if not 0 <= config.data[key] < 1:
+            raise UserError(f"config.data.{key}={config.data[key]}: at least 0, below 1")
+    if config.data.test_fraction and config.data.name != "folder":
+        raise UserError(
+            f"config.data.test_fraction={config.data.test_fraction}: only for "
+            f"config.data.name=folder; {config.data.name} has a test set"
+        )
+    size = config.data.image_size
+    if not 1 <= size <= 1024:
+        raise UserError(f"config.data.image_size={size}: 1 to 1024 pixels")
+    if size != 32 and config.data.name != "folder":
+        raise UserError(
+            f"config.data.image_size={size}: only for config.data.name=folder; the images of "
+            f"{config.data.name} are 32x32"
+        )
+    minutes = config.stop_after_minutes
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UserError(f"config.stop_after_minutes={minutes}: more than 0")
+    if config.eval_weights == "slow" and not config.optim.lookahead.enabled:
+        raise UserError("config.eval_weights=slow: only with config.optim.lookahead.enabled=True")
+    if not 0 <= config.loss.label_smoothing < 1:
+        raise UserError(
+            f"config.loss.label_smoothing={config.loss.label_smoothing}: at least 0, below 1"
+        )
+    for key in ("mean", "std"):
+        values = config.data[key]
+        fits = len(values) == 3 and all(isinstance(v, int | float) for v in values)
+        if not fits or not all(math.isfinite(v) and (key == "mean" or v > 0) for v in values):
+            raise UserError(f"config.data.{key}={values}: three numbers, those of std above 0")
