@@ -99,9 +99,11 @@ def markdown(rows: Sequence[dict[str, Any]], target: float | None = None) -> str
 def _read(workdir: Path, target: float | None) -> dict[str, Any]:
     config = read_config(workdir)
     log = read_rows(workdir / METRICS) if (workdir / METRICS).exists() else []
+    needed = {"epoch", "seconds", "eval/accuracy", *(["val/accuracy"] * any(map(_has_val, log)))}
+    log = [row for row in log if all(row.get(key) is not None for key in needed)]
     if not log:
         raise UserError(f"{workdir}: no finished epoch in {METRICS}; train into it first")
-    selected_on = "val" if "val/accuracy" in log[-1] else "test"
+    selected_on = "val" if _has_val(log[-1]) else "test"
     by = "val/accuracy" if selected_on == "val" else "eval/accuracy"
     best = max(log, key=lambda row: row[by])  # the first of equals, as in training
     hits = [row["seconds"] for row in log if 100 * row["eval/accuracy"] >= (target or 0)]
@@ -121,6 +123,10 @@ def _read(workdir: Path, target: float | None) -> dict[str, Any]:
         "to_target": hits[0] if hits and target is not None else None,
         "start": starts.first(workdir),
     }
+
+
+def _has_val(row: dict[str, Any]) -> bool:
+    return "val/accuracy" in row
 
 
 def _row(runs: Sequence[dict[str, Any]], target: float | None) -> dict[str, Any]:

@@ -65,6 +65,18 @@ def test_an_unfinished_run_says_so(run):
     assert "| 1 of 2 |" in markdown(summarize([run("a", 0, (0.7,))]))
 
 
+def test_rows_that_lack_a_figure_are_left_out(run):
+    """As of a log that was damaged."""
+    workdir = run("a", 0, (0.9, 0.8), val=(0.5, 0.6))
+    bad = ({"step": 9}, {"step": 9, "epoch": 3, "seconds": 1, "eval/accuracy": None},
+           {"step": 9, "epoch": 3, "seconds": 1, "eval/accuracy": 1.0},
+           {"step": 9, "epoch": None, "seconds": 1, "eval/accuracy": 1.0})  # fmt: skip
+    with open(workdir / "metrics.jsonl", "a") as log:
+        log.writelines(json.dumps(row) + "\n" for row in bad)
+    (row,) = summarize([workdir])
+    assert (row["epochs_done"], row["last"]["mean"]) == (2, pytest.approx(80))
+
+
 def test_a_run_named_twice_counts_once(run, command, monkeypatch):
     """By the same path, another one, a link, and as a copy; but not another run of its seed."""
     a, b = run("a", 0, (0.9, 0.8)), run("b", 1, (0.7, 0.9))

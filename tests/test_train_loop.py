@@ -15,6 +15,7 @@ import pytest
 from jaxnets import config as configs
 from jaxnets.checkpoints import store
 from jaxnets.devices import distributed
+from jaxnets.errors import UserError
 from jaxnets.runs.log import read_rows
 from jaxnets.train import loop
 from jaxnets.train.step import Totals
@@ -309,3 +310,12 @@ def test_a_second_start_compiles_nothing(tmp_path):
 
     assert misses("first") > 10
     assert misses("second") == 0
+
+
+@pytest.mark.parametrize("progress", [[1], {"best": 1.0}, {"seconds": "1"}, None])
+def test_metadata_that_is_not_of_a_run_is_one_line(progress, tmp_path):
+    _, run = build_tiny()
+    checkpoints = store.Checkpoints(tmp_path, keep=1)
+    checkpoints.save_last(4, (run.state, Totals.zero()), {"progress": progress})
+    with pytest.raises(UserError, match="checkpoints/4: its metadata does not say how far"):
+        loop._resume(run, checkpoints, print)

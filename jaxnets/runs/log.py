@@ -123,7 +123,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl in the order written.
 
     Skipped is what is no row: a line that a killed process left half-written, also where a resumed
-    one wrote on, and whatever else has no step or not only numbers and nulls.
+    one wrote on, and whatever else has no step, a null for an epoch, or not only numbers and nulls.
     """
     rows = map(_row, read_text(path, errors="replace").splitlines())
     return [row for row in rows if row is not None]
@@ -135,5 +135,7 @@ def _row(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    if row.get("epoch", 0) is None:
         return None
     return row if all(isinstance(x, int | float | None) for x in row.values()) else None

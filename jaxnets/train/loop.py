@@ -117,7 +117,14 @@ def _resume(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> _
     found = checkpoints.restore_last((run.state, Totals.zero()), say)
     (state, totals), meta = found or ((run.state, Totals.zero()), {"progress": {}})
     distributed.check_same("the state to start from", (state, totals))
-    return _At(state, totals, Progress(**meta["progress"]))
+    given = meta.get("progress")
+    plain = isinstance(given, dict) and all(isinstance(x, int | float) for x in given.values())
+    if not plain or not given.keys() <= set(Progress._fields):
+        raise UserError(
+            f"checkpoints/{checkpoints.latest_step()}: its metadata does not say how far the run "
+            "is; delete that folder to go on from the one before"
+        )
+    return _At(state, totals, Progress(**given))
 
 
 @dataclasses.dataclass(kw_only=True)
