@@ -67,7 +67,7 @@ def compare(config: Any, steps: int, seen: Callable[[Row], None] = lambda row: N
     config = config.copy_and_resolve_references()
     config.parallel, config.devices = "jit", 1
     run = build(config)
-    task, data, state = run
+    task, data, state = run.task, run.data, run.state
     twin = _make_twin(config, run)
     arrays = jax.device_put((data.train_images, data.train_labels))
     jax_step = jax.jit(functools.partial(train_step, task), static_argnames="size")
