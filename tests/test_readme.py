@@ -1,5 +1,6 @@
-"""Every command and every figure of the README, run and compared: documents cannot rot."""
+"""Every command of README and docs/, run: documents cannot rot. What they show is compared."""
 
+import importlib.metadata
 import itertools
 import json
 import operator
@@ -25,11 +26,35 @@ from tests.commands import main_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+# The README first: in this order later commands find what earlier ones wrote.
+DOCS = ("data", "training", "porting", "parity", "performance", "development")
+GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
+MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language; lines that end in a backslash are joined to the next."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(r" \\\n +", " ", block) for block in found]
+
+
+# Each once, wherever it stands.
 COMMANDS = [
-    line
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
+    *dict.fromkeys(
+        line
+        for path in GUIDES
+        for block in blocks(path.read_text(), "sh")
+        for line in block.splitlines()
+    )
 ]
+# What a block of one command prints, as the block after it shows it.
+SHOWN = {
+    command.strip(): output
+    for path in GUIDES
+    for command, output in re.findall(
+        r"^```sh\n([^\n]*)\n```\n\n```text\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE
+    )
+}
 # What makes a training fit into a test.
 SMALL = {
     "configs/quickstart.py": ["--config.batch_size=400"],
@@ -92,8 +117,8 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
 # The Python of all documents, a block each.
 BLOCKS = [
     pytest.param(code, id=f"{path.name}-{i}")
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-    for i, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+    for path in MARKDOWN
+    for i, code in enumerate(blocks(path.read_text(), "python"))
 ]
 
 
@@ -115,15 +140,35 @@ def run_bench(args: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def assert_shown(command: str, printed: str) -> None:
+    """What a document shows of a command's output is printed by it, but for the numbers.
+
+    Here trainings are shorter, and other epochs are the best (*).  "..." stands for any lines, and
+    at the end of a line for the rest of it.
+    """
+    lines = outline(printed)
+    for wanted in outline(SHOWN[command]):
+        start = wanted.removesuffix("...").strip()
+        assert any(line.startswith(start) if start != wanted else line == wanted for line in lines)
+
+
+def outline(text: str) -> list[str]:
+    """The lines with a # for each number, one blank between words."""
+    return [
+        " ".join(re.sub(r"\d[\d.,:]*(e-\d+)?", "#", line).replace("*", "").split())
+        for line in text.splitlines()
+    ]
+
+
 TOGETHER = [c for c in COMMANDS if "--distributed" in c]
 PYTHON = [
     c for c in COMMANDS if c.startswith("python -m") and "pytest" not in c and c not in TOGETHER
 ]
 
 
-# Two recipes share a default workdir with others here; they come in the README's order.
+# Two recipes share a default workdir with others here; they come in the documents' order.
 @pytest.mark.parametrize("command", PYTHON, ids=PYTHON)
-def test_commands_of_the_readme(command, folder, monkeypatch, capsys):
+def test_commands_of_the_documents(command, folder, monkeypatch, capsys):
     if any(word in command for word in ("torch", "parity", ".pt")):
         pytest.importorskip("torch")
     if ".train" not in command:  # what reads a run finds one there
@@ -135,7 +180,10 @@ def test_commands_of_the_readme(command, folder, monkeypatch, capsys):
         digits = next(c for c in COMMANDS if c.startswith("python -c"))
         monkeypatch.chdir(folder)
         exec(shlex.split(digits)[2], {})
-    assert run(command, folder, monkeypatch, capsys)
+    printed = run(command, folder, monkeypatch, capsys)
+    assert printed
+    if command in SHOWN:
+        assert_shown(command, printed)
 
 
 def copy_a_run(folder: Path, workdir: str, monkeypatch, capsys) -> None:
@@ -147,7 +195,7 @@ def copy_a_run(folder: Path, workdir: str, monkeypatch, capsys) -> None:
 
 
 @pytest.mark.slow
-def test_processes_of_the_readme(folder):
+def test_processes_of_the_documents(folder):
     """tests/test_distributed.py looks closer."""
     port = socket.create_server(("127.0.0.1", 0))
     free = str(port.getsockname()[1])
@@ -164,7 +212,11 @@ def test_processes_of_the_readme(folder):
 
 def test_the_other_commands():
     others = [c for c in COMMANDS if c not in PYTHON + TOGETHER and "python -c" not in c]
-    assert others == ["make demo", "make test", "python -m pytest parity_tests"]
+    assert [c for c in others if not c.startswith("pip install ")] == [
+        "make demo",
+        "make test",
+        "python -m pytest parity_tests",
+    ]
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     assert "parity_tests" in options["testpaths"]
     shown = subprocess.run(
@@ -173,6 +225,21 @@ def test_the_other_commands():
     assert "-m jaxnets.train --config configs/quickstart.py --workdir runs/quickstart" in shown
     assert "-m jaxnets.evaluate --workdir runs/quickstart" in shown
     assert "-m pytest" in shown
+
+
+def test_what_pip_is_told_to_install_exists():
+    """Without a connection: the project's own extras, and jax's."""
+    installed = [c.removeprefix("pip install ") for c in COMMANDS if c.startswith("pip install ")]
+    assert installed[0] == "."
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        "jax": importlib.metadata.metadata("jax").get_all("Provides-Extra"),
+        ".": project["optional-dependencies"],
+    }
+    named = re.findall(r"\"([.\w]+)\[(\w+)\]\"", README)
+    assert {("jax", "cuda12"), ("jax", "cuda13"), (".", "torch")} <= {*named}
+    for package, extra in named:
+        assert extra in extras[package]
 
 
 def test_setting_up_says_what_it_does(tmp_path):
@@ -215,17 +282,19 @@ def test_python_of_the_documents(code, just_imported, folder, monkeypatch, capsy
         assert names["logits"].shape == (2, 10)
         assert "se_resnet" in capsys.readouterr().out
     if "net" in names:
-        assert names["probabilities"].shape == (359, 10)
+        assert names["images"].shape == (359, 32, 32, 3)
+        assert capsys.readouterr().out.startswith("['")
     if "twin" in names:
         assert isinstance(names["twin"], torch.nn.Module)
         assert all(isinstance(value, np.ndarray) for value in names["weights"].values())
         assert (folder / "weights.safetensors").is_file()
 
 
-def test_functions_that_the_readme_names(just_imported):
-    assert len(BLOCKS) >= 2
-    functions = re.findall(r"\bjaxnets\.([\w.]+)\(", README)
-    assert {"create_model", "model_options", "port.load", "port.save"} <= {*functions}
+def test_functions_that_the_documents_name(just_imported):
+    assert len(BLOCKS) >= 3
+    text = "".join(path.read_text() for path in MARKDOWN)
+    functions = re.findall(r"\bjaxnets\.([\w.]+)\(", text)
+    assert {"create_model", "load", "model_options", "port.load", "port.save"} <= {*functions}
     for name in functions:
         assert callable(operator.attrgetter(name)(jaxnets)), name
 
@@ -233,10 +302,41 @@ def test_functions_that_the_readme_names(just_imported):
 def test_table_of_models(command):
     rows = json.loads(command("jaxnets.models.__main__", "--json").out)
     for row in rows:
-        figures = f"{row['parameters']:,} | {row['macs'] / 1e6:,.1f} M | {row['entries']}"
+        figures = f"{row['parameters']:,} | {row['macs'] / 1e6:,.2f} M | {row['entries']}"
         assert f"| `{row['name']}` | {figures} |" in README
 
 
-def test_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)]+)\)", README + (ROOT / "RESULTS.md").read_text()):
-        assert (ROOT / target).exists(), target
+def test_guides_are_all_here():
+    assert {*GUIDES} == {ROOT / "README.md", *ROOT.glob("docs/*.md")}
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_lines(path):
+    """Files and headings that a document points at exist; no line is longer than 100."""
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)]+)\)|^\[\w+\]: (\S+)", text, re.MULTILINE):
+        file, _, heading = "".join(target).partition("#")
+        if file.startswith("https://"):
+            continue
+        found = path.parent / file if file else path
+        assert found.exists(), file
+        if heading:
+            assert heading in anchors(found.read_text()), target
+    assert not [line for line in text.splitlines() if len(line) > 100]
+
+
+def anchors(text: str) -> set[str]:
+    """The names that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in headings}
+
+
+def test_paths_that_the_plan_names():
+    """The rooms and files of docs/development.md are there, and no package is left out."""
+    text = (ROOT / "docs" / "development.md").read_text()
+    for path in re.findall(r"`((?:jaxnets|torch_ref|tests|parity_tests)/[\w/.]*)`", text):
+        assert (ROOT / path).exists(), path
+    rooms = {path.parent.name for path in ROOT.glob("jaxnets/*/__init__.py")}
+    assert rooms == set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
+    files = {path.stem for path in ROOT.glob("jaxnets/*.py")} - {"__init__", "__main__"}
+    assert files <= set(re.findall(r"`(\w+)`", text))
