@@ -12,7 +12,7 @@ COMMANDS = {
     "report": "one HTML page about one run or several",
     "results": "sums up runs, with mean and deviation over seeds",
     "port": "moves weights and whole runs between JAX and PyTorch",
-    "parity": "lays a network of each framework side by side, layer by layer or step by step",
+    "parity": "compares a network of each framework, layer by layer or step by step",
     "bench": "speed of training, evaluation and latency, beside PyTorch",
     "models": "the networks: parameters, MACs, an audit layer by layer",
     "data": "prepares and checks data sets and folders of images",

@@ -5,9 +5,9 @@
     python -m jaxnets.evaluate --workdir runs/a runs/b runs/c --output runs/abc
 
 Prints loss, accuracy, top-5 and the per-class report, and writes metrics.json, curves.png and
-confusion.png into <workdir>/report, or into --output; those of another checkpoint or split than the
-best on the test set into a folder of its own, such as <workdir>/report-last.  The validation split
-is reported too where config.data.val_fraction made one.
+confusion.png into <workdir>/report, or into --output.  Results of any other checkpoint than the
+best, or of another split than test, go into their own folder, such as <workdir>/report-last.  A
+validation split, if config.data.val_fraction made one, is reported too.
 
 An ensemble's probabilities are the mean of its members'.  Its report is written only into --output.
 """

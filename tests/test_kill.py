@@ -97,7 +97,7 @@ def test_killed_and_stopped_it_ends_as_if_it_had_not_been(uninterrupted, tmp_pat
     said = output.read_text().splitlines()[-1]
     step = store.find(workdir, "last")[1]
     assert f"step {step}" in said
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     run_to_the_end(workdir, num_epochs=EPOCHS)
     assert_same_run(uninterrupted, workdir)
 

@@ -68,7 +68,7 @@ def test_a_time_budget_ends_a_run_that_goes_on_bit_for_bit(trained, tmp_path, co
             result = command(*args, "--config.stop_after_minutes=9")
         assert result.code == 0
         assert "stopped and saved at step" in result.out
-        assert "the same command goes on" in result.out
+        assert "the same command resumes" in result.out
     assert command(*args).code == 0
     assert_same_run(trained, workdir)
 

@@ -4,10 +4,9 @@
     python -m torch_ref.train --config configs/se_resnet.py --init weights.pt --workdir runs/x
 
 The same configuration as `jaxnets.train`, the same batches in the same order with the same random
-augmentation, and the same log, so that the curves of the two can be laid over one another.  The
-same command run again goes on from last.pt.  On one GPU if there is one; config.parallel and
-config.devices are of no concern here.  Writes into the workdir: config.json, metrics.jsonl,
-TensorBoard events, last.pt and best.pt.
+augmentation, and the same log, so that the curves of the two compare.  The same command resumes
+from last.pt.  Trains on one GPU if there is one; config.parallel and config.devices have no effect.
+Writes into the workdir: config.json, metrics.jsonl, TensorBoard events, last.pt and best.pt.
 """
 
 from collections.abc import Sequence

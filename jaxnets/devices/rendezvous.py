@@ -25,12 +25,12 @@ HEARTBEAT_SECONDS = 30
 """After so long without a word from it a process counts as gone."""
 _LOST = (
     "another process ended or is out of reach (its own output says why); start all again with the "
-    "same command to go on from the last checkpoint"
+    "same command to resume from the last checkpoint"
 )
 _STUCK = (
     "XLA ended this process (its words are above); devices that this CPU only pretends to have "
     "waited too long for each other: keep the machine less busy, give --config.devices=1, or raise "
-    f"{PATIENCE} in XLA_FLAGS; the same command goes on from the last checkpoint"
+    f"{PATIENCE} in XLA_FLAGS; the same command resumes from the last checkpoint"
 )
 # Text, exit code, and the file descriptor that the text goes to.
 _last_words = _LOST, 1, 2

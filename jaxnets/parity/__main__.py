@@ -1,4 +1,4 @@
-"""Trains a recipe in JAX and in PyTorch at once, and says how far the two are apart.
+"""Trains a recipe in JAX and in PyTorch at once, and prints how far the two differ.
 
     python -m jaxnets.parity --config configs/se_resnet.py --steps 50
     python -m jaxnets.parity --config configs/se_resnet.py --steps 50 --config.dtype=float64

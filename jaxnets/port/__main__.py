@@ -1,4 +1,4 @@
-"""Ports weights or whole training runs between frameworks and files, and proves it.
+"""Ports weights or whole training runs between frameworks and files, and verifies the result.
 
     python -m jaxnets.port net.pth net.safetensors
     python -m jaxnets.port runs/x se_resnet.pt --checkpoint last
@@ -11,16 +11,16 @@ model_state_dict), or a .safetensors; a DST of another name is an orbax folder, 
 and this command read.  DST is read back and compared bit for bit, and both frameworks compute the
 same logits, before it gets its name.
 
-SRC may also be an orbax checkpoint of others, or a folder of them by their steps: params and
+SRC may also be an orbax checkpoint of another program, or a folder with one per step: params and
 batch_stats of NNX or Linen, an nnx.State, or a train state, as orbax's StandardCheckpointer,
 PyTreeCheckpointer and CheckpointManager write them.
 
-With --with-optimizer all goes along that training goes on from: momentum or Adam's moments,
+--with-optimizer moves all that training resumes from: momentum or Adam's moments,
 Lookahead's slow weights and phase, the schedule's position, BatchNorm's counters, epoch, step, the
 sums of an unfinished epoch, progress, configuration, log and the best checkpoint.  SRC is a run's
 folder or a .pt; DST a new folder, for jaxnets.train, or X/last.pt, for torch_ref.train --workdir X.
-A .pt of others is taken where "optimizer" in it is the state_dict of torch.optim's SGD (with
-momentum), Adam or AdamW; --config (and --config.KEY=VALUE) then names the recipe to go on with.
+A .pt of another program works if its "optimizer" is the state_dict of torch.optim's SGD (with
+momentum), Adam or AdamW; --config (and --config.KEY=VALUE) then names the recipe to resume with.
 
 Adapters, used where the shapes prove them right, and named in the output:
     squeeze-and-excitation of linear layers, (out, in), for that of 1x1 convolutions,
@@ -161,14 +161,14 @@ def _parser() -> cli.Parser:
         "--dtype", metavar="DTYPE", help="float16, bfloat16, float32, float64 (default: SRC's)"
     )
     parser.add_argument(
-        "--with-optimizer", action="store_true", help="move a whole run, to go on with there"
+        "--with-optimizer", action="store_true", help="move a whole run, to be resumed there"
     )
     parser.add_recipe()  # of a run that a .pt of others holds
     parser.add_argument(
         "--step",
         type=cli.whole(0),
         metavar="N",
-        help="optimizer steps done, where others' .pt is silent",
+        help="optimizer steps done, if the .pt of another program does not say",
     )
     parser.add_argument("--force", action="store_true", help="replace DST")
     return parser

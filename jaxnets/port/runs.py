@@ -126,7 +126,7 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
         raise UserError("holds no optimizer; port its weights without --with-optimizer")
     own = _own_config(content)
     if own is None and config is None:
-        raise UserError("holds no configuration: name the recipe to go on with by --config")
+        raise UserError("holds no configuration: name the recipe to resume with by --config")
     if own is not None and (config is not None or step is not None):
         raise UserError("holds its own configuration and step: leave out --config and --step")
     model = _model(own or config, tensors)

@@ -4,9 +4,8 @@
     python -m jaxnets.report --workdir runs/x runs/y --output comparison
 
 Learning curves, confusion, scores, mistakes, calibration and augmentation: one page, index.html,
-that needs nothing else and no connection, and each part as PNG and JSON beside it.  Files of an
-earlier report are replaced; another checkpoint than the best has a folder of its own, such as
-<workdir>/report-last.
+that needs no connection, and each section as PNG and JSON beside it.  Files of an earlier report
+are replaced.  Any other checkpoint than the best has its own folder, such as <workdir>/report-last.
 """
 
 import json

@@ -114,8 +114,8 @@ def closing(config: Any, progress: Progress, selected_on: str = "test") -> str:
 
 
 def stopped(step: int, last_step: int) -> str:
-    """How to go on, where a signal or the time budget ended a run."""
-    return f"stopped and saved at step {step} of {last_step}; the same command goes on from there"
+    """How to resume a run that a signal or the time budget ended."""
+    return f"stopped and saved at step {step} of {last_step}; the same command resumes from there"
 
 
 def clock(seconds: float) -> str:

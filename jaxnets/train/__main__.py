@@ -4,11 +4,11 @@
     python -m jaxnets.train --config configs/se_resnet.py --config.num_epochs=3 --workdir runs/x
 
 Several processes, on one host or on many, train as one: the same command for each, --distributed
-and, where no cluster such as SLURM says it, --coordinator, --num-processes and --process-id.
+and, without a cluster such as SLURM, --coordinator, --num-processes and --process-id.
 
-The same command run again goes on from the last checkpoint.  Writes into the workdir: config.json,
-starts.jsonl (command, date, hardware, versions of each start), metrics.jsonl, TensorBoard events,
-checkpoints/<step> (the last ones) and best/<step>.
+The same command resumes from the last checkpoint.  Writes into the workdir: config.json, the run
+record starts.jsonl (command, date, hardware, versions of each start), metrics.jsonl, TensorBoard
+events, checkpoints/<step> (the last ones) and best/<step>.
 """
 
 import contextlib
