@@ -161,7 +161,7 @@ def assert_close(
     assert got.keys() == want.keys(), sorted(got.keys() ^ want.keys())
     # What cancellation leaves of a gradient holds the rounding of what was cancelled: nothing else
     # of a bias before a BatchNorm, much of some kernels there.  Below 1e-3 of the network's largest
-    # gradient the scale is that: an error of 1e-13 of it, which README says.
+    # gradient the scale is that: an error of 1e-13 of it (docs/parity.md).
     grads = [np.abs(value).max() for name, value in want.items() if name.startswith("grad.")]
     floors = {"grad": 1e-3 * max(grads, default=0.0)}
     worst: dict[str, float] = {}
