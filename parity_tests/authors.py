@@ -219,6 +219,7 @@ RESNET18 = Recipe(
     CROP_AND_FLIP, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010),
 )  # fmt: skip
 FAST = one_cycle(0.4, pct_start=0.25, cycle_momentum=False)
+SMALL = one_cycle(0.2, pct_start=0.2, cycle_momentum=False)
 V5_FAST = one_cycle(0.2, pct_start=0.25, cycle_momentum=False)
 
 RECIPES = {
@@ -253,6 +254,10 @@ RECIPES = {
     "se_resnet_fast:documented": S3_BASIC._replace(
         optimizer=sgd(0.1, nesterov=True), scheduler=FAST, per="step", batch_size=512, epochs=35,
         augment=FAST_AUGMENT, lookahead=False, clip=None, smoothing=0.1,
+    ),
+    "se_resnet_small:documented": S3_BASIC._replace(
+        options={"se": "stem", "drop": 0.0, "num_channels": 16}, optimizer=sgd(0.1, nesterov=True),
+        scheduler=SMALL, per="step", epochs=30, augment=CROP_AND_FLIP, lookahead=False, clip=None,
     ),
     "cifar100_fast:documented": S0_V5._replace(
         optimizer=sgd(0.1, nesterov=True), scheduler=V5_FAST, batch_size=512, epochs=40,

@@ -59,6 +59,7 @@ RECIPES += [
         "cifar100:v2_as_run",
         "cifar100:v4_as_run",
         "cifar100:v5_as_run",
+        "se_resnet_small",
         "cifar100_fast",
     )
 ]
