@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "classifies images without labels",
     "report": "one HTML page about one run or several",
     "results": "sums up runs, with mean and deviation over seeds",
+    "reproduce": "runs what is missing of the published results, and keeps it",
     "port": "moves weights and whole runs between JAX and PyTorch",
     "parity": "compares a network of each framework, layer by layer or step by step",
     "bench": "speed of training, evaluation and latency, beside PyTorch",

@@ -102,6 +102,30 @@ def evaluate(config: Any, workdir: Path, which: str, split: str = "test") -> dic
     return {"checkpoint": which} | measure([load_member(workdir, which)], config, split)
 
 
+def headline(config: Any, workdir: Path, which: str) -> dict[str, Any]:
+    """Step, epoch, loss, accuracy, top5 and calibration error (ece) on the test set of `config`.
+
+    The figures of `evaluate` that stand for a run; without scikit-learn.  Raises: as `evaluate`.
+    """
+    from jaxnets.data import load
+    from jaxnets.inference.network import check_classes, load_member, log_probabilities
+    from jaxnets.report.calibration import calibration
+    from jaxnets.report.classification import accuracies, first_five
+
+    member = load_member(workdir, which)
+    data = load(config)
+    check_classes(member, data.class_names, data.source)
+    logs = log_probabilities([member], data.test_images, member.config.eval_batch_size)
+    return {
+        "step": member.step,
+        "epoch": member.meta.get("epoch"),
+        "n": len(logs),
+        "loss": _loss(logs, data.test_labels),
+        **accuracies(first_five(logs), data.test_labels),
+        "ece": calibration(np.exp(logs), data.test_labels)["ece"],
+    }
+
+
 def measure(members: Sequence["Member"], config: Any, split: str = "test") -> dict[str, Any]:
     """As `evaluate`, of networks already loaded; the mean of their probabilities counts.
 
@@ -202,8 +226,11 @@ def _scores(logs: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[
     """Loss and report of log probabilities (N, K)."""
     from jaxnets.report.classification import classification_report
 
-    loss = -float(np.mean(logs[np.arange(len(labels)), labels]))
-    return {"loss": loss, **classification_report(logs, labels, names)}
+    return {"loss": _loss(logs, labels), **classification_report(logs, labels, names)}
+
+
+def _loss(logs: np.ndarray, labels: np.ndarray) -> float:
+    return -float(np.mean(logs[np.arange(len(labels)), labels]))
 
 
 def _headline(scores: dict[str, Any]) -> dict[str, Any]:

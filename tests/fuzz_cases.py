@@ -451,7 +451,7 @@ def _command(do: Callable[[Path], object]) -> Callable[[None, Path, Random], Non
     """A case of a command that does something it must not."""
 
     def case(_: None, here: Path, random: Random) -> None:
-        from jaxnets import results
+        from jaxnets.results import __main__ as results
 
         (here / "b").write_text("before")
         main, results.main = results.main, lambda argv: do(here)

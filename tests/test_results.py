@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxnets import config as configs
-from jaxnets.results import markdown, summarize
+from jaxnets.results.summary import markdown, summarize
 from tests.test_train import CONFIG, trained  # noqa: F401
 
 

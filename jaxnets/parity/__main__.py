@@ -83,7 +83,10 @@ def trainings(args: argparse.Namespace) -> int:
         import torch  # noqa: F401
     except ImportError as e:
         raise UserError("jaxnets.parity needs torch: pip install torch") from e
-    from tqdm import tqdm
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        from jaxnets.runs.console import NoBar as tqdm
 
     from jaxnets.devices import runtime
 

@@ -66,7 +66,7 @@ def table(rows: Sequence[Row], most: int = 10) -> str:
 def write(
     folder: Path, config: Any, rows: Sequence[Row], tolerance: float | None, verdict: Verdict
 ) -> list[Path]:
-    """Writes parity.json and parity.png into `folder`; returns their paths."""
+    """Writes parity.json and, with matplotlib, parity.png into `folder`; returns their paths."""
     import jax
     import torch
 
@@ -87,7 +87,10 @@ def write(
         write_text(paths[0], json.dumps(content, indent=1) + "\n")
     except OSError as e:
         raise UserError(f"--output {folder}: cannot be written ({e.strerror})") from e
-    plot(rows, paths[1], f"{config.name}, {config.dtype}", tolerance)
+    try:
+        plot(rows, paths[1], f"{config.name}, {config.dtype}", tolerance)
+    except ImportError:  # no matplotlib
+        return paths[:1]
     return paths
 
 

@@ -44,8 +44,7 @@ def classification_report(
         raise UserError("no images to report on")
     if np.isnan(logits).any():
         raise UserError(f"{np.isnan(logits).any(1).sum()} of {len(labels)} images have NaN logits")
-    # Stable, so that equal logits rank as argmax ranks them.
-    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    ranked = first_five(logits)
     matrix = confusion_matrix(labels, ranked[:, 0], k)
 
     def scores(average: str | None):
@@ -58,8 +57,7 @@ def classification_report(
 
     return {
         "n": len(labels),
-        "accuracy": float(np.mean(ranked[:, 0] == labels)),
-        "top5": float(np.mean((ranked == labels[:, None]).any(1))),
+        **accuracies(ranked, labels),
         "classes": [
             {"name": name, "precision": p, "recall": r, "f1": f, "support": n}
             for name, p, r, f, n in zip(
@@ -69,6 +67,20 @@ def classification_report(
         "macro": means("macro"),
         "weighted": means("weighted"),
         "confusion": matrix.tolist(),
+    }
+
+
+def first_five(logits: np.ndarray) -> np.ndarray:
+    """The classes (N, min(5, K)) of the highest logits (N, K), the highest first."""
+    # Stable, so that equal logits rank as argmax ranks them.
+    return np.argsort(-logits, axis=1, kind="stable")[:, :5]
+
+
+def accuracies(ranked: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """How often the label (N,) is the first of the ranked classes, and among all of them."""
+    return {
+        "accuracy": float(np.mean(ranked[:, 0] == labels)),
+        "top5": float(np.mean((ranked == labels[:, None]).any(1))),
     }
 
 

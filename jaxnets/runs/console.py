@@ -143,19 +143,8 @@ class EpochBar:
     """
 
     def __init__(self, config: Any, epoch: int, done: int, steps: int, quiet: bool = False):
-        from tqdm import tqdm
-
         width = None if quiet else terminal_width(sys.stderr)
-        self._bar = tqdm(
-            total=steps,
-            initial=done,
-            desc=f"epoch {epoch + 1}/{config.num_epochs}",
-            unit="step",
-            leave=False,
-            disable=width is None,
-            miniters=1,
-            bar_format=_bar_format(width or 0),
-        )
+        self._bar = NoBar() if width is None else _bar(config, epoch, done, steps, width)
         self._name, self._steps = f"epoch {epoch + 1}", steps
         self._every = 1 if width else 60
         self._next = math.inf if quiet else time.monotonic() + (0 if width else self._every)
@@ -185,6 +174,47 @@ class EpochBar:
                     line = f"{self._name}: step {done}/{self._steps}, loss {loss}, acc {acc}"
                     print(line, flush=True)
         self._bar.update(done - self._bar.n)
+
+
+class NoBar:
+    """Stands for tqdm's bar where none is shown, or tqdm is not installed."""
+
+    disable, n = True, 0
+
+    def __init__(self, **_: Any):
+        pass
+
+    def __enter__(self) -> "NoBar":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def update(self, n: int = 1) -> None:
+        """Nothing."""
+
+    def set_postfix(self, **_: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def _bar(config: Any, epoch: int, done: int, steps: int, width: int) -> Any:
+    """A bar on a terminal of that width; none without tqdm, which only a terminal needs."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return NoBar()
+    return tqdm(
+        total=steps,
+        initial=done,
+        desc=f"epoch {epoch + 1}/{config.num_epochs}",
+        unit="step",
+        leave=False,
+        miniters=1,
+        bar_format=_bar_format(width),
+    )
 
 
 def _bar_format(width: int) -> str | None:

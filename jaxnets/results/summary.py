@@ -1,13 +1,4 @@
-"""Sums up finished runs: one row a recipe, over its seeds, as RESULTS.md wants it.
-
-    python -m jaxnets.results runs/se_resnet_0 runs/se_resnet_1 runs/se_resnet_2
-    python -m jaxnets.results runs/fast_* --target 95.6 --json
-
-Runs that differ in nothing but the seed share a row: mean and standard deviation (n - 1) of the
-test accuracy after the last epoch and at the best one, and the seconds of training, without
-compilation and evaluation.  A best epoch that the test set chose is marked: it reads high.  A run
-that is named twice, or beside a copy of itself, counts once.
-"""
+"""Runs summed up: a row for each configuration, over its seeds."""
 
 import json
 import statistics
@@ -16,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.errors import UserError
+from jaxnets.results.record import best_row, chosen_on, figures
 from jaxnets.runs import starts
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import read_config
@@ -27,26 +18,6 @@ _COLUMNS = (
     "run", "parameters", "epochs", "n", "last epoch", "best epoch", "seconds", "hardware",
     "versions",
 )  # fmt: skip
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns its exit code."""
-    parser = cli.Parser("jaxnets.results", __doc__)
-    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR")
-    parser.add_argument(
-        "--target",
-        type=cli.real(0, 100),
-        metavar="PERCENT",
-        help="also the seconds to this test accuracy",
-    )
-    cli.add_json(parser, "instead of Markdown")
-    args = parser.parse_args(argv)
-    rows = summarize(args.workdirs, args.target)
-    if args.json:
-        cli.print_json(args.json, {"rows": rows})
-    else:
-        print(markdown(rows, args.target))
-    return 0
 
 
 def summarize(workdirs: Sequence[Path], target: float | None = None) -> list[dict[str, Any]]:
@@ -83,15 +54,15 @@ def markdown(rows: Sequence[dict[str, Any]], target: float | None = None) -> str
             f"{row['parameters']:,}" if row["parameters"] else "?",
             str(epochs) if done == epochs else f"{done} of {epochs}",
             str(row["n"]),
-            _mean(row["last"], " %"),
-            _mean(row["best"], " %") + chosen,
-            _mean(row["seconds"], "", 0),
+            mean(row["last"], " %"),
+            mean(row["best"], " %") + chosen,
+            mean(row["seconds"], "", 0),
             row["hardware"],
             ", ".join(f"{k} {v}" for k, v in row["versions"].items() if k in ("jax", "flax")),
         ]
         if target is not None:
             reached = row["to_target"]
-            cells.append(f"{_mean(reached, ' s', 1)} ({reached['n']} of {row['n']})")
+            cells.append(f"{mean(reached, ' s', 1)} ({reached['n']} of {row['n']})")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *(f"    {row['command']}" for row in rows)])
 
@@ -103,9 +74,7 @@ def _read(workdir: Path, target: float | None) -> dict[str, Any]:
     log = [row for row in log if all(row.get(key) is not None for key in needed)]
     if not log:
         raise UserError(f"{workdir}: no finished epoch in {METRICS}; train into it first")
-    selected_on = "val" if _has_val(log[-1]) else "test"
-    by = "val/accuracy" if selected_on == "val" else "eval/accuracy"
-    best = max(log, key=lambda row: row[by])  # the first of equals, as in training
+    best = best_row(log)
     hits = [row["seconds"] for row in log if 100 * row["eval/accuracy"] >= (target or 0)]
     keys = configs.decisive_keys(config)
     same = {k: v for k, v in keys.items() if k != "seed"}
@@ -116,10 +85,11 @@ def _read(workdir: Path, target: float | None) -> dict[str, Any]:
         "name": config.name,
         "epochs": config.num_epochs,
         "epochs_done": log[-1]["epoch"],
-        "selected_on": selected_on,
+        "selected_on": chosen_on(log),
         "last": 100 * log[-1]["eval/accuracy"],
         "best": 100 * best["eval/accuracy"],
         "seconds": log[-1]["seconds"],
+        **_kept(figures(workdir)),
         "to_target": hits[0] if hits and target is not None else None,
         "start": starts.first(workdir),
     }
@@ -129,12 +99,20 @@ def _has_val(row: dict[str, Any]) -> bool:
     return "val/accuracy" in row
 
 
+def _kept(found: dict[str, Any]) -> dict[str, Any]:
+    """What figures.json adds to a log: top-5 and calibration error in per cent, seconds."""
+    scores = {
+        f"{which}_{key}": None if (value := found.get(which, {}).get(key)) is None else 100 * value
+        for which in ("last", "best")
+        for key in ("top5", "ece")
+    }
+    return scores | {key: found.get(key) for key in ("compile_seconds", "total_seconds")}
+
+
 def _row(runs: Sequence[dict[str, Any]], target: float | None) -> dict[str, Any]:
     first, start = runs[0], runs[0]["start"]
-    figures = {
-        key: _statistics([run[key] for run in runs if run[key] is not None])
-        for key in ("last", "best", "seconds", *(() if target is None else ("to_target",)))
-    }
+    keys = ["last", "best", "seconds", *_kept({}), *([] if target is None else ["to_target"])]
+    measured = {key: _statistics([r[key] for r in runs if r[key] is not None]) for key in keys}
     return {
         **{key: first[key] for key in ("name", "epochs", "selected_on")},
         "epochs_done": min(run["epochs_done"] for run in runs),
@@ -144,7 +122,7 @@ def _row(runs: Sequence[dict[str, Any]], target: float | None) -> dict[str, Any]
         "hardware": start.get("hardware", "unknown"),
         "versions": start.get("versions", {}),
         "command": start.get("command", "unknown"),
-        **figures,
+        **measured,
     }
 
 
@@ -157,12 +135,9 @@ def _statistics(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _mean(figure: dict[str, Any], unit: str, digits: int = 2) -> str:
+def mean(figure: dict[str, Any], unit: str, digits: int = 2) -> str:
+    """A figure's mean over its runs, and the standard deviation where there are several."""
     if figure["mean"] is None:
         return "not reached"
     spread = "" if figure["sd"] is None else f" ± {figure['sd']:.{digits}f}"
     return f"{figure['mean']:.{digits}f}{spread}{unit}"
-
-
-if __name__ == "__main__":
-    cli.run(main)
