@@ -52,7 +52,7 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 
 def arrays(workdir: Path, which: str) -> dict[str, np.ndarray]:
     """Every array of a checkpoint by its place in the tree: weights, statistics, optimizer."""
-    tree, _ = store._read(*store.find(workdir, which), None)
+    tree = store.read(workdir, which)[:2]
     return {
         jax.tree_util.keystr(path): np.asarray(x)
         for path, x in jax.tree_util.tree_leaves_with_path(tree)

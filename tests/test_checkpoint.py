@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnets.checkpoints import folder as one
 from jaxnets.checkpoints import store as checkpoints
 from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.errors import UserError
@@ -184,16 +185,15 @@ def test_another_network_is_no_damage(workdir):
 def test_who_asks_for_one_gets_that_or_none(workdir, which, name, others):
     flip(workdir / name / "meta" / "metadata")
     line = rf"{name}: the checkpoint is damaged .*meta/metadata.*; there is --checkpoint {others}$"
-    for read in (checkpoints.restore_weights, checkpoints.restore_state, checkpoints.restore_run):
-        with pytest.raises(UserError, match=line):
-            read(workdir, which)
+    with pytest.raises(UserError, match=line):
+        checkpoints.read(workdir, which)
 
 
 def test_the_only_one_says_so(tmp_path):
     Checkpoints(tmp_path, KEEP).save_best(4, tree(4), {})
     flip(tmp_path / "best" / "4" / "meta" / "metadata")
     with pytest.raises(UserError, match=r"damaged.*; it is the only one$"):
-        checkpoints.restore_run(tmp_path, "best")
+        checkpoints.read(tmp_path, "best")
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -299,5 +299,5 @@ def test_reading_needs_no_writing(template, tmp_path):
     with small_disk(tmp_path / "disk", size_kib=600) as disk:
         shutil.copytree(template, disk / "x")
         remount(disk, "ro")
-        state, _ = checkpoints._read(*checkpoints.find(disk / "x", "best"), None)
+        state, _ = one.read(disk / "x" / "best" / "4", None)
         assert int(state["step"]) == 4

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxnets import config as configs
-from jaxnets.checkpoints.store import restore_state
+from jaxnets.checkpoints import store
 from jaxnets.data import folder as folders
 from jaxnets.data import load as load_configured
 from jaxnets.data import load_dataset
@@ -361,7 +361,7 @@ def test_training_and_evaluation_on_own_images(mine, command, tmp_path):
     assert code == 0, err
     assert "note: 16 of 16 images were not 16x16" in err
     assert f"{mine}: 8 + 4 images" in out
-    _, meta = restore_state(workdir, "last")
+    meta = store.read(workdir, "last").meta
     assert meta["class_names"] == ["cat", "dog"]
     code, out, err = command("jaxnets.evaluate", "--workdir", workdir)
     assert code == 0, err

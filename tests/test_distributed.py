@@ -57,7 +57,7 @@ def assert_same_run(one: Path, many: Path, others: float = 1e-10) -> None:
 
     The sums of the log are float32.
     """
-    (a, _), (b, _) = (store.restore_state(workdir, "last") for workdir in (one, many))
+    a, b = (store.read(workdir, "last").state for workdir in (one, many))
     flat_a, flat_b = arrays(a), arrays(b)
     assert flat_a.keys() == flat_b.keys()
     assert int(flat_a["['step']"]) == 4 * STEPS

@@ -121,7 +121,7 @@ def test_a_pipe_in_a_checkpoint(tmp_path):
             os.mkfifo(path)
             try:
                 with pytest.raises(UserError, match=r"is damaged \("):
-                    store.restore_state(folder, "best")
+                    store.read(folder, "best")
             finally:
                 path.unlink()
                 path.write_bytes(blob)

@@ -456,7 +456,7 @@ def test_a_run_of_four_devices_is_read_on_one(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], check=True, timeout=120)
     here = load_member(tmp_path).logits(IMAGES)
     np.testing.assert_allclose(here, np.load(tmp_path / "logits.npy"), rtol=1e-5, atol=1e-5)
-    assert store.restore_weights(tmp_path, "best")[0]["linear.bias"].shape == (10,)
+    assert store.read(tmp_path, "best").state["params"]["linear.bias"].shape == (10,)
 
 
 def test_log_probabilities_stay_finite(run):

@@ -28,8 +28,8 @@ from tests.test_train import CONFIG, STEPS, trained  # noqa: F401
 
 
 def restored(workdir: Path, which: str = "last"):
-    folder, step = store.find(workdir, which)
-    return store._read(folder, step, None)
+    stored = store.read(workdir, which)
+    return stored[:2], stored.meta
 
 
 def build_tiny(*overrides: str):

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,9 @@ _DAMAGED = ".damaged"  # appended to the name of a folder that is set aside
 class Checkpoints:
     """The checkpoints of one run: `<workdir>/checkpoints/<step>` and `<workdir>/best/<step>`.
 
-    `best` holds one for each of `checkpoints`: the best until then, so that a run that goes back to
-    any of them finds the best that it had.  The newest is the best of all.  Of several processes
-    only the first writes; all of them may call everything.
+    For each kept checkpoint, `best` keeps the best one at or before it: a run that goes back to it
+    finds the best that it had.  The newest is the best of all.  Of several processes only the first
+    writes; all of them may call everything.
     """
 
     def __init__(self, workdir: Path, keep: int):
@@ -76,7 +76,7 @@ class Checkpoints:
         damaged = []
         for step in reversed(_steps(self._last)):
             try:
-                restored = _restore(self._last, step, like)
+                restored = _fitting(self._last / str(step), like)
             except Damaged as e:
                 say(f"warning: {e}; trying the one before")
                 damaged.append(self._last / str(step))
@@ -114,23 +114,20 @@ class Checkpoints:
                 _remove(self._best / str(later))
 
 
-def restore_weights(workdir: Path, which: str) -> tuple[dict, dict]:
-    """The parameters and the BatchNorm statistics of a checkpoint, by dotted NNX path.
+class Stored(NamedTuple):
+    """A checkpoint as it was stored."""
 
-    Unlike `restore` it needs to know neither the network nor the optimizer.
-    """
-    state, _ = restore_state(workdir, which)
-    return state["params"], state["stats"]
-
-
-def restore_state(workdir: Path, which: str) -> tuple[dict, dict]:
-    """A checkpoint's state as nested dictionaries, as it was stored, and its metadata."""
-    state, _, meta = restore_run(workdir, which)
-    return state, meta
+    state: dict[str, Any]
+    """step, params, stats and, of a run, opt_state; parameters and statistics by NNX path."""
+    totals: dict[str, Any]
+    """The sums of the epoch that the checkpoint is in."""
+    meta: dict[str, Any]
+    folder: Path
+    step: int
 
 
-def restore_run(workdir: Path, which: str) -> tuple[dict, dict, dict]:
-    """The same, with the sums of the epoch that the checkpoint is in.
+def read(workdir: Path, which: str | int) -> Stored:
+    """A checkpoint as nested dictionaries, whatever network and optimizer it is of.
 
     Args:
         which: "last", "best" or a step.
@@ -140,12 +137,12 @@ def restore_run(workdir: Path, which: str) -> tuple[dict, dict, dict]:
     """
     folder, step = find(workdir, which)
     try:
-        (state, totals), meta = _read(folder, step, None)
+        (state, totals), meta = one.read(folder / str(step), None)
     except Damaged as e:
         others = _others(workdir, (folder, step))
         hint = f"there is --checkpoint {' or '.join(others)}" if others else "it is the only one"
         raise UserError(f"{e}; {hint}") from e
-    return state, totals, meta
+    return Stored(state, totals, meta, folder, step)
 
 
 def _others(workdir: Path, found: tuple[Path, int]) -> list[str]:
@@ -194,15 +191,15 @@ def _steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
 
 
-def _restore(folder: Path, step: int, like: Any) -> tuple[Any, dict]:
-    """As `_read`, in arrays of `like`'s structure, shapes and types."""
-    state, meta = _read(folder, step, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like))
+def _fitting(path: Path, like: Any) -> tuple[Any, dict]:
+    """A checkpoint in arrays of `like`'s structure, shapes and types, and its metadata."""
+    state, meta = one.read(path, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like))
 
     def fit(expected: Any, found: np.ndarray) -> jax.Array:
         if expected.shape != found.shape:
             raise UserError(
-                f"{folder / str(step)}: the checkpoint is of another network (an array has shape "
-                f"{found.shape}, not {expected.shape})"
+                f"{path}: the checkpoint is of another network (an array has shape {found.shape}, "
+                f"not {expected.shape})"
             )
         return jnp.array(found, expected.dtype)
 
@@ -214,8 +211,3 @@ def _remove(path: Path) -> None:
     old = path.with_name(path.name + ".old")
     path.rename(old)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _read(folder: Path, step: int, like: Any) -> tuple[Any, dict]:
-    """State and metadata as they were stored; `like`: None, or numpy arrays in their structure."""
-    return one.read(folder / str(step), like)

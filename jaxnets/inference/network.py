@@ -145,8 +145,7 @@ def load_member(workdir: Path, which: str = "best") -> Member:
     (359, 10)
     """
     config = read_config(workdir)
-    folder, step = store.find(workdir, which)
-    state, meta = store.restore_state(workdir, which)
+    state, _, meta, folder, step = store.read(workdir, which)
     where = folder / str(step)
     params, stats = _weights(config, state, where), state["stats"]
     network, num_classes = _network(config, meta, params, stats, where)

@@ -59,11 +59,11 @@ def load_weights(
 
 
 def _load_run(model: nnx.Module, workdir: Path, checkpoint: str | int) -> None:
-    from jaxnets.checkpoints.store import restore_weights
+    from jaxnets.checkpoints import store
     from jaxnets.models.functional import flat, update
 
-    params, stats = restore_weights(workdir, checkpoint)
+    state = store.read(workdir, checkpoint).state
     current = flat(model, nnx.Param) | flat(model, nnx.BatchStat)
-    stored = params | stats
+    stored = state["params"] | state["stats"]
     check_names({k: v.shape for k, v in current.items()}, {k: v.shape for k, v in stored.items()})
     update(model, {name: value.astype(current[name].dtype) for name, value in stored.items()})

@@ -37,8 +37,9 @@ def load(workdir: Path, checkpoint: str, model: Model | None = None) -> StateDic
         model: if not the one that config.json says.
     """
     with jax.enable_x64(True):  # else float64 comes back as float32
-        params, stats = checkpoints.restore_weights(workdir, checkpoint)
-        stored = {name: np.asarray(value) for name, value in (params | stats).items()}
+        state = checkpoints.read(workdir, checkpoint).state
+        arrays = state["params"] | state["stats"]
+        stored = {name: np.asarray(value) for name, value in arrays.items()}
     return by_torch_name(stored, model or read_model(workdir))
 
 

@@ -95,7 +95,7 @@ def read(
 def _read_workdir(workdir: Path, checkpoint: str) -> Source:
     config = read_config(workdir)
     with jax.enable_x64(True):  # else float64 comes back as float32
-        state, totals, meta = checkpoints.restore_run(workdir, checkpoint)
+        state, totals, meta, *_ = checkpoints.read(workdir, checkpoint)
         state, totals = jax.tree.map(np.asarray, (state, totals))
     if "opt_state" not in state or not set(Totals._fields) <= totals.keys():
         raise UserError("holds weights only; port it without --with-optimizer")
