@@ -313,7 +313,7 @@ def test_guides_are_all_here():
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_lines(path):
-    """Files and headings that a document points at exist; no line is longer than 100."""
+    """Files and headings that a document points at exist; no line but a table's is over 100."""
     text = path.read_text()
     for target in re.findall(r"\]\(([^)]+)\)|^\[\w+\]: (\S+)", text, re.MULTILINE):
         file, _, heading = "".join(target).partition("#")
@@ -323,7 +323,7 @@ def test_links_and_lines(path):
         assert found.exists(), file
         if heading:
             assert heading in anchors(found.read_text()), target
-    assert not [line for line in text.splitlines() if len(line) > 100]
+    assert not [line for line in text.splitlines() if len(line) > 100 and not line.startswith("|")]
 
 
 def anchors(text: str) -> set[str]:
