@@ -227,7 +227,12 @@ def test_mistakes_of_the_user(trained, tmp_path, refused):
     (empty / "config.json").write_text((trained / "config.json").read_text())
     assert "metrics.jsonl" in refused(module, "--workdir", empty)
     (empty / "metrics.jsonl").write_text((trained / "metrics.jsonl").read_text())
-    assert "no checkpoint" in refused(module, "--workdir", trained, empty)
+    before = {path: path.read_bytes() for path in (trained / "report").glob("*.*")}
+    assert "--output" in refused(module, "--workdir", trained, trained)
+    assert {path: path.read_bytes() for path in (trained / "report").glob("*.*")} == before
+    output = tmp_path / "several"
+    assert "no checkpoint" in refused(module, "--workdir", trained, empty, "--output", output)
+    assert not output.exists()
     assert not (empty / "report").exists()
     assert "steps" in refused(module, "--workdir", trained, "--checkpoint", "7")
     (tmp_path / "file").write_text("mine")

@@ -6,6 +6,7 @@
 Learning curves, confusion, scores, mistakes, calibration and augmentation: one page, index.html,
 that needs no connection, and each section as PNG and JSON beside it.  Files of an earlier report
 are replaced.  Any other checkpoint than the best has its own folder, such as <workdir>/report-last.
+Several runs are reported only into --output.
 """
 
 import json
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets.errors import renamed
+from jaxnets.errors import UserError, renamed
 from jaxnets.files.atomic import check_folder
 from jaxnets.report.older import note_older
 from jaxnets.runs.workdir import report_folder
@@ -27,10 +28,12 @@ def main(argv: Sequence[str]) -> int:
         "--checkpoint", default="best", metavar="best|last|STEP", help="default: best"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: report/ in the first workdir"
+        "--output", type=Path, metavar="DIR", help="default: report/ in the workdir, if it is one"
     )
     parser.add_argument("--data-dir", help="where the data lies, if not where training found it")
     args = parser.parse_args(argv)
+    if args.output is None and len(args.workdir) > 1:
+        raise UserError("--output: where to write the report on several runs")
     output = args.output or report_folder(args.workdir[0], args.checkpoint)
 
     from jaxnets.report.run import check_runs, read_runs
