@@ -295,7 +295,7 @@ def test_brackets_without_end(refused, tmp_path):
     (tmp_path / "config.json").write_text("[" * 200_000)
     for module in ("jaxnets.results", "jaxnets.evaluate --workdir"):
         assert "too deep in one another" in refused(*module.split(), tmp_path)
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n')  # something to lose
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 1}\n')  # something to lose
     said = refused("jaxnets.train", "--config", CONFIG, "--workdir", tmp_path)
     assert "too deep in one another" in said
 
