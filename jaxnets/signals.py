@@ -31,6 +31,7 @@ _parked = threading.Event()
 _stops: list["StopSignal"] = []
 _undo: list[Callable[[], object]] = []
 _noted: int | None = None
+_forking = threading.local()
 
 
 class StopSignal:
@@ -200,6 +201,18 @@ def _hung_up(stream: int) -> bool:
     return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
 
 
+def _before_fork() -> None:
+    """What a child is sent before it has its own handlers would go to its parent's pipe."""
+    if _listening:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, WORDS)
+
+
+def _after_fork() -> None:
+    if hasattr(_forking, "mask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+        del _forking.mask
+
+
 def _in_forked_child() -> None:
     """A child that runs no other program must not speak for its parent."""
     global _listening
@@ -210,6 +223,9 @@ def _in_forked_child() -> None:
         for number in WORDS:
             if signal.getsignal(number) is _in_main_thread:
                 signal.signal(number, signal.SIG_DFL)
+    _after_fork()
 
 
-os.register_at_fork(after_in_child=_in_forked_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_forked_child
+)
