@@ -28,11 +28,29 @@ BOUNDS = {
 }
 """Relative errors allowed."""
 
+# Networks narrow enough for a trajectory; their structure is the recipe's.
+NARROW = {
+    "se_resnet": {"num_channels": 16, "num_blocks": (1, 1)},
+    "mish_se_resnet18": {"widths": (16, 16, 16, 16), "num_blocks": (1, 1, 1, 1)},
+    "dense_se_resnet": {"widths": (16, 16, 16), "depth": 2},
+    "resnet18": {"num_channels": 4, "num_blocks": (1, 1, 1, 1)},
+    "cifar100_v1": {"width": 1 / 64},
+    "cifar100_v2": {"width": 1 / 16},
+    "cifar100_v3": {"width": 1 / 8},
+    "cifar100_v4": {"width": 1 / 32},
+    "cifar100_v5": {"width": 1 / 4},
+}
+
 
 @contextlib.contextmanager
-def little_effort() -> Iterator[pytest.MonkeyPatch]:
-    """Commands called in here compile quickly, use one thread, and change no setting of jax."""
-    options = {"xla_backend_optimization_level": 0}
+def little_effort(level: int = 0) -> Iterator[pytest.MonkeyPatch]:
+    """Commands called in here compile quickly, use one thread, and change no setting of jax.
+
+    Args:
+        level: of LLVM's optimization. 0 takes half the time to compile, and a step ten times as
+            long: for programs that run a few times; 1 for training.
+    """
+    options = {"xla_backend_optimization_level": level}
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         # x64 is on here already; the commands would leave it on for the tests that follow.

@@ -49,7 +49,7 @@ MUTANTS = [
     # The networks.
     mutant(
         "SE-ResNet: ReLU before bn1",
-        f"{HAND}[se_resnet-4-(1,1)]",
+        f"{HAND}[se_resnet-4-(1,1)-none]",
         ("jaxnets/models/se_resnet.py", "y = relu(self.bn1(self.conv1(x)))",
          "y = self.bn1(relu(self.conv1(x)))"),
         ("torch_ref/models/se_resnet.py", "y = F.relu(self.bn1(self.conv1(x)))",
@@ -66,7 +66,7 @@ MUTANTS = [
     ),
     mutant(
         "SE-ResNet: dropout before the addition",
-        f"{HAND}[se_resnet-4-(1,1)]",
+        f"{HAND}[se_resnet-4-(1,1)-none]",
         ("jaxnets/models/se_resnet.py", f"self.dropout({_JAX_SUM})",
          "relu(self.dropout(y) + self.shortcut(x))"),
         ("torch_ref/models/se_resnet.py", "self.dropout(F.relu(y + self.shortcut(x)))",
@@ -74,7 +74,7 @@ MUTANTS = [
     ),
     mutant(
         "SE-ResNet: bn1 and bn2 swapped",
-        f"{HAND}[se_resnet-4-(1,1)]",
+        f"{HAND}[se_resnet-4-(1,1)-none]",
         ("jaxnets/models/se_resnet.py", "y = relu(self.bn1(self.conv1(x)))",
          "y = relu(self.bn2(self.conv1(x)))"),
         ("torch_ref/models/se_resnet.py", "y = F.relu(self.bn1(self.conv1(x)))",
@@ -155,7 +155,7 @@ MUTANTS = [
     ),
     mutant(
         "dropout is not scaled",
-        f"{AUTHORS}::test_thirty_steps[se_resnet_drop:documented]",
+        f"{WRITTEN}::test_what_dropout_keeps_is_scaled",
         ("jaxnets/models/layers.py", "        x = x / (1 - self.rate)\n",
          ""),
         ("torch_ref/models/layers.py", "torch.where(self.forced, x / (1 - self.p), 0)",
@@ -163,7 +163,7 @@ MUTANTS = [
     ),
     mutant(
         "BatchNorm: epsilon 1e-3",
-        f"{HAND}[se_resnet-4-(1,1)]",
+        f"{HAND}[se_resnet-4-(1,1)-none]",
         ("jaxnets/models/layers.py", "epsilon: float = 1e-5", "epsilon: float = 1e-3"),
         ("torch_ref/models/__init__.py",
          'return getattr(importlib.import_module(f"torch_ref.models.{module}"), cls)(**options)',
@@ -237,10 +237,11 @@ MUTANTS = [
     ),
     mutant(
         "coupled decay leaves biases and BatchNorm alone",
-        f"{AUTHORS}::test_thirty_steps[cifar100:v1]",
+        f"{OPTIMIZERS}",
+        ("jaxnets/optim/build.py", "import optax\n", "import jax\nimport optax\n"),
         ("jaxnets/optim/build.py", "optax.add_decayed_weights(decay)",
          "optax.add_decayed_weights(\n"
-         "        decay, lambda p: {name: value.ndim > 1 for name, value in p.items()}\n    )"),
+         "        decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)\n    )"),
         ("torch_ref/optim.py", "        return torch.optim.SGD(\n            params,",
          "        params = list(params)\n        return torch.optim.SGD(\n"
          '            [{"params": [p for p in params if p.ndim > 1]},\n'
@@ -396,7 +397,7 @@ MUTANTS = [
     ),
     mutant(
         "pixels normalised by the variance",
-        f"{AUTHORS}::test_thirty_steps[cifar100:v1]",
+        f"{WRITTEN}::test_normalized_pixels",
         ("jaxnets/augment/pipeline.py", "1 / (255 * np.asarray(std, np.float64))",
          "1 / (255 * np.asarray(std, np.float64) ** 2)"),
         ("torch_ref/augment.py", "1 / (255 * np.asarray(std, np.float64))",

@@ -82,7 +82,7 @@ def quick():
         test_labels=digits.test_labels[:30],
     )
     none = Differences(0, 0, 1, "not computed")
-    with little_effort() as patch:
+    with little_effort(level=1) as patch:
         for module in (jaxnets.train.task, torch_ref.train):
             patch.setattr(module, "load", lambda *_, **__: few)
         patch.setattr(convert_run, "differences", lambda *_, **__: none)

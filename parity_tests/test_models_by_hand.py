@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from golden_figures import images, state_dict
+from golden_figures import images, state_dict, uniform
 from helpers import relative_error
 
 import jaxnets.models.layers
@@ -36,9 +36,14 @@ IDS = ["-".join([name, *map(str, o.values())]).replace(" ", "") for name, o, _ i
 RATES = {"cifar100_v4": ("drop", "conv_drop"), "cifar100_v5": ("drop", "conv_drop")}
 
 
+def mark(shape):
+    """Factors of .5 to 1.5 for values (N, C, ...): as a mask would, they tell pooling's place."""
+    return 0.5 + uniform("mark", tuple(shape))
+
+
 def marked(x):
-    """What stands for dropout in training: it tells its place, as a random mask would."""
-    return 0.9 * x + 0.1
+    """What stands for dropout in training, of a tensor."""
+    return x * torch.from_numpy(mark(x.shape))
 
 
 @pytest.fixture
@@ -46,7 +51,10 @@ def marks(monkeypatch):
     """Every dropout layer with a rate above 0 marks what it gets."""
 
     def in_jax(self, x):
-        return x if self.deterministic or self.rate == 0 else marked(x)
+        if self.deterministic or self.rate == 0:
+            return x
+        factors = mark((len(x), x.shape[-1], *x.shape[1:-1]))
+        return x * np.moveaxis(factors, 1, -1)
 
     def in_torch(self, x):
         return x if not self.training or self.p == 0 else marked(x)

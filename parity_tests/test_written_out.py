@@ -3,17 +3,21 @@
 import itertools
 import math
 from types import SimpleNamespace
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 from torch import nn
 
+import jaxnets.models.layers
 import torch_ref.augment
 import torch_ref.models
+import torch_ref.models.layers
 import torch_ref.optim
-from jaxnets.augment.pipeline import make_augment
+from jaxnets.augment.pipeline import make_augment, normalize
 from jaxnets.augment.tables import FACTOR_BITS
 from jaxnets.config import default_config
 from jaxnets.data.batches import epoch_order, steps_per_epoch
@@ -152,6 +156,31 @@ def test_momentum_of_one_cycle(side):
             twin.step()
     rise = [0.85 + 0.1 * (1 - math.cos(math.pi * i / 7)) / 2 for i in range(8)]
     assert found == pytest.approx([0.95, 0.9, *rise], rel=1e-6)
+
+
+@both
+def test_normalized_pixels(side):
+    images, mean, std = np.array([[[[0, 255, 51]]]], np.uint8), (0.5, 0.25, 0.1), (0.5, 0.25, 0.4)
+    if side == "jax":
+        got = normalize(jnp.asarray(images), mean, std, jnp.float64)
+    else:
+        got = torch_ref.augment.normalize(torch.from_numpy(images), mean, std, torch.float64)
+    np.testing.assert_allclose(got, [[[[-1, 3, 0.25]]]], rtol=1e-12)
+
+
+@both
+def test_what_dropout_keeps_is_scaled(side):
+    """One in four is kept, times four."""
+    x, kept = np.ones((4, 2), np.float32), np.arange(8).reshape(4, 2) % 4 == 1
+    if side == "jax":
+        layer = jaxnets.models.layers.Dropout(0.75, rngs=nnx.Rngs(0))
+        with mock.patch.object(layer, "mask", return_value=jnp.asarray(kept)):
+            got = layer(jnp.asarray(x))
+    else:
+        layer = torch_ref.models.layers.Dropout(0.75)
+        layer.forced = torch.from_numpy(kept)
+        got = layer(torch.from_numpy(x))
+    np.testing.assert_allclose(got, np.where(kept, 4, 0))
 
 
 def drawn(side: str, op: str, rows: list) -> dict[str, list]:
