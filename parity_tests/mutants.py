@@ -165,9 +165,8 @@ MUTANTS = [
         "BatchNorm: epsilon 1e-3",
         f"{HAND}[se_resnet-4-(1,1)-none]",
         ("jaxnets/models/layers.py", "epsilon: float = 1e-5", "epsilon: float = 1e-3"),
-        ("torch_ref/models/__init__.py",
-         'return getattr(importlib.import_module(f"torch_ref.models.{module}"), cls)(**options)',
-         'net = getattr(importlib.import_module(f"torch_ref.models.{module}"), cls)(**options)\n'
+        ("torch_ref/models/__init__.py", "return twin(**options)",
+         "net = twin(**options)\n"
          "    for module in net.modules():\n"
          "        if isinstance(module, nn.BatchNorm2d):\n"
          "            module.eps = 1e-3\n"
