@@ -7,6 +7,7 @@ longer flat draw are those of the array, bit for bit, and few lengths serve all 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,22 +22,19 @@ _LENGTHS = (2**12 - 1, 2**16, 2**20, 2**22, 2**24)
 
 def uniform_kernel(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
     """PyTorch's default, kaiming_uniform(a=sqrt(5)), for (..., in, out): +-1/sqrt(fan_in)."""
-    variance = jnp.array(1 / 3 / _fan_in(shape), dtype)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -1.0, 1.0) * jnp.sqrt(3 * variance)
+        return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
 
-    return _drawn(draw, key, shape, dtype)
+    variance = np.asarray(1 / 3 / _fan_in(shape), dtype)
+    return _drawn(draw, key, shape, dtype, np.sqrt(np.asarray(3, dtype) * variance))
 
 
 def normal_kernel(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
     """kaiming_normal, for (..., in, out): of variance 2/fan_in."""
-    variance = jnp.array(2.0 / _fan_in(shape), dtype)
-
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-        return jax.random.normal(key, shape, dtype) * jnp.sqrt(variance)
-
-    return _drawn(draw, key, shape, dtype)
+    return _drawn(
+        jax.random.normal, key, shape, dtype, np.sqrt(np.asarray(2.0 / _fan_in(shape), dtype))
+    )
 
 
 def bias(fan_in: int) -> initializers.Initializer:
@@ -53,14 +51,17 @@ def _fan_in(shape: tuple[int, ...]) -> int:
     return math.prod(shape[:-1])
 
 
-def _drawn(draw: Draw, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """draw(key, shape, dtype): the beginning of a longer draw, where that is the same."""
+def _drawn(
+    draw: Draw, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype, scale: Any = None
+) -> jax.Array:
+    """draw(key, shape, dtype) * scale: the beginning of a longer draw, where that is the same."""
     count = math.prod(shape)
     length = next((length for length in _LENGTHS if length >= count), None)
     if length is None or isinstance(key, jax.core.Tracer) or not _by_place(key):
-        return draw(key, shape, dtype)
-    flat = np.asarray(draw(key, (length,), dtype))
-    return jax.device_put(flat[:count].reshape(shape))
+        drawn = draw(key, shape, dtype)
+        return drawn if scale is None else drawn * scale
+    flat = np.asarray(draw(key, (length,), dtype))[:count]
+    return jax.device_put((flat if scale is None else flat * scale).reshape(shape))
 
 
 def _by_place(key: jax.Array) -> bool:
