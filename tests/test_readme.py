@@ -83,7 +83,8 @@ def float32():
 def folder(tmp_path_factory) -> Path:
     """A folder that looks like the repository's root; runs go there."""
     folder = tmp_path_factory.mktemp("root")
-    (folder / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "results"):  # the latter only to be listed
+        (folder / name).symlink_to(ROOT / name)
     pixels = np.random.default_rng(0).integers(0, 256, (16, 40, 40, 3), np.uint8)
     for i, image in enumerate(pixels):
         path = folder / "my_images" / ("train", "test")[i % 2] / ("cat", "dog")[i // 2 % 2]

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from jaxnets.results.summary import mean, summarize
 from jaxnets.runs.workdir import read_config
 
 RESULTS, README = "RESULTS.md", "README.md"
+_ACCURACIES = ("row", "parameters", "epochs", "published", "own, last", "own, best", "n")
+_CONDITIONS = (
+    "row", "top-5", "calibration error", "seconds", "compiling", "hardware", "versions", "logs",
+)  # fmt: skip
 
 
 def write(plan: Plan) -> list[Path]:
@@ -107,11 +112,7 @@ def is_finished(row: Mapping[str, Any]) -> bool:
 
 def runs_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The table of what was measured, then the command of each row, then the pictures."""
-    columns = (
-        "row", "parameters", "epochs", "published", "own, last", "own, best", "top-5, last",
-        "calibration error", "n", "seconds", "compiling", "hardware", "versions", "log",
-    )  # fmt: skip
-    lines, commands = [], []
+    accuracies, conditions, commands = [], [], []
     for name, summed in rows.items():
         row = plan.row(name)
         assert isinstance(row, Training)
@@ -120,17 +121,14 @@ def runs_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> str:
         if not is_finished(summed):
             epochs = f"{summed['epochs_done']} of {epochs}, going on"
         logs = [Path(folder).relative_to(plan.root) for folder in summed["workdirs"]]
-        lines.append(
+        own = (mean(summed["last"], " %"), mean(summed["best"], " %") + chosen, str(summed["n"]))
+        figure = published(row.published)
+        accuracies.append((f"`{name}`", f"{row.parameters:,}", epochs, figure, *own))
+        conditions.append(
             (
                 f"`{name}`",
-                f"{row.parameters:,}",
-                epochs,
-                published(row.published),
-                mean(summed["last"], " %"),
-                mean(summed["best"], " %") + chosen,
                 _or_dash(summed["last_top5"], " %"),
                 _or_dash(summed["last_ece"], " %"),
-                str(summed["n"]),
                 mean(summed["seconds"], "", 0),
                 _or_dash(summed["compile_seconds"], "", 0),
                 summed["hardware"],
@@ -139,9 +137,13 @@ def runs_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> str:
             )
         )
         commands.append(command(row))
-    parts = [_table(columns, lines) if lines else "Nothing has been measured yet."]
-    if commands:
-        parts.append("\n".join(["```", *commands, "```"]))
+    if not rows:
+        return "Nothing has been measured yet."
+    parts = [
+        _table(_ACCURACIES, accuracies),
+        _table(_CONDITIONS, conditions),
+        "\n".join(["```", *commands, "```"]),
+    ]
     if (plan.results / "accuracy.png").exists():
         parts.append(
             "<picture>\n"
@@ -218,7 +220,14 @@ def command(row: Training) -> str:
     words = row.arguments(row.recipe, row.seeds[0], f"runs/{row.folder}")
     if row.seeds == (0,):
         words.remove("--config.seed=0")
-    return shlex.join(["python", "-m", f"{row.trainer}.train", *words])
+    lines = textwrap.wrap(
+        shlex.join(["python", "-m", f"{row.trainer}.train", *words]),
+        94,
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return " \\\n".join(lines)
 
 
 def published(figure: Published | None) -> str:
