@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxnets import cli
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import check_file, written_aside
+from jaxnets.files.atomic import atomic_write, check_file
 from jaxnets.runs.workdir import read_config
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _write(output: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
     path = Path(output).resolve()  # of a link, what it points to is replaced
     # Names of files need not be valid text: they are written as the bytes they are.
     with (
-        written_aside(path, name=f"--output {path}") as aside,
+        atomic_write(path, name=f"--output {path}") as aside,
         open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         csv.writer(file, lineterminator="\n").writerows((header, *rows))

@@ -157,8 +157,8 @@ def test_no_room_for_a_copy_is_no_error(root, tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_behind(root, monkeypatch):
-    def full(path, **arrays):
-        path.write_bytes(b"half")
+    def full(file, **arrays):
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(np, "savez", full)

@@ -89,9 +89,9 @@ def test_what_was_said_before_is_not_lost():
 
 WRITES = """
 from pathlib import Path
-from jaxnets.files.atomic import written_aside
+from jaxnets.files.atomic import atomic_write
 signals.listen()
-with written_aside(Path(sys.argv[1])) as aside:
+with atomic_write(Path(sys.argv[1])) as aside:
     aside.write_text("half")
     print("ready", flush=True)
     time.sleep(60)

@@ -4,13 +4,13 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 from pathlib import Path
 
 import numpy as np
 
 from jaxnets.data.dataset import Dataset, Source
-from jaxnets.files.atomic import removing
+from jaxnets.errors import UserError
+from jaxnets.files.atomic import atomic_write
 from jaxnets.files.regular import open_file
 
 _FORMAT = 2  # raise when the meaning of a cached file changes
@@ -23,8 +23,8 @@ def cached(name: str, source: Source, root: Path) -> Dataset:
 
     The copy is `root`/.jaxnets-cache/`name`.npz, or in the user's cache folder where `root` cannot
     be written. It counts only if format, options, file names, sizes and times are those of `source`
-    now and the checksums within it are right; else it is made anew. Without room for it all works,
-    slower.
+    now and the checksums within it are right; else it is made anew. A full disk only disables
+    the cache.
     """
     key = _key(name, source)
     folders = _folders(root)
@@ -36,7 +36,7 @@ def cached(name: str, source: Source, root: Path) -> Dataset:
         try:
             _save(folder / f"{name}.npz", key, dataset)
             break
-        except OSError as error:
+        except (OSError, UserError) as error:
             logging.getLogger(__name__).info("no cache in %s: %s", folder, error)
     return dataset
 
@@ -72,9 +72,7 @@ def _load(path: Path, key: str) -> Dataset | None:
 
 def _save(path: Path, key: str, dataset: Dataset) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.npz")
-    with removing(aside):
-        arrays = {name: getattr(dataset, name) for name in _ARRAYS}
-        texts = {name: np.array(getattr(dataset, name), str) for name in _TEXTS}
-        np.savez(aside, key=key, **arrays, **texts)
-        aside.replace(path)
+    arrays = {name: getattr(dataset, name) for name in _ARRAYS}
+    texts = {name: np.array(getattr(dataset, name), str) for name in _TEXTS}
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, key=key, **arrays, **texts)

@@ -1,6 +1,7 @@
 """Files that are whole or absent, whoever else writes them at the same time."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -11,10 +12,12 @@ from pathlib import Path
 from jaxnets import signals
 from jaxnets.errors import UserError
 
+_count = itertools.count()  # tells the threads of a process apart
+
 
 @contextlib.contextmanager
-def written_aside(path: Path, *, name: str = "", advice: str = "") -> Iterator[Path]:
-    """Yields a path beside `path`; what was written there is renamed to `path` at the end.
+def atomic_write(path: Path, *, name: str = "", advice: str = "") -> Iterator[Path]:
+    """Yields a temporary path beside `path`; the file written there takes its place at the end.
 
     Args:
         name: what the error calls the file; `path` if left out.
@@ -23,23 +26,24 @@ def written_aside(path: Path, *, name: str = "", advice: str = "") -> Iterator[P
     Raises:
         UserError: it cannot be written; an older file then stands.
     """
-    aside = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")  # names have at most 255 bytes
+    # Names have at most 255 bytes.
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{next(_count)}.tmp")
     try:
-        with removing(aside):
-            yield aside
-            aside.replace(path)
+        with removing(temporary):
+            yield temporary
+            temporary.replace(path)
     except OSError as e:
         raise UserError(f"{name or path}: cannot be written ({e.strerror}){advice}") from e
 
 
 @contextlib.contextmanager
-def removing(aside: Path) -> Iterator[None]:
+def removing(temporary: Path) -> Iterator[None]:
     """In the end removes a file or a folder that is still there, also where a signal is the end."""
-    with signals.undoing(lambda: _remove(aside)):
+    with signals.undoing(lambda: _remove(temporary)):
         try:
             yield
         finally:
-            _remove(aside)
+            _remove(temporary)
 
 
 def _remove(path: Path) -> None:
@@ -52,9 +56,30 @@ def _remove(path: Path) -> None:
         time.sleep(0.02)
 
 
+def replace(temporary: Path, path: Path) -> None:
+    """Renames a file or a folder to `path`, in the place of what is there."""
+    if not path.is_dir():
+        os.replace(temporary, path)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")  # a folder cannot be replaced in one go
+
+    def settle() -> None:
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, path)
+
+    with signals.undoing(settle):
+        os.replace(path, old)
+        try:
+            os.replace(temporary, path)
+        finally:
+            settle()
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes a file aside, and to the disk before it takes its place.  Raises: as above."""
-    with written_aside(path) as aside, open(aside, "w", encoding="utf-8") as f:
+    """An atomic write, which reaches the disk before it takes its place.  Raises: as above."""
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())

@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +10,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from jaxnets import signals
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import removing
+from jaxnets.files.atomic import removing, replace
 from jaxnets.files.regular import read_bytes
 from jaxnets.port import folder, foreign
 from jaxnets.port.guess import Model, guess, with_shared_names
@@ -161,7 +159,7 @@ def place(
     with writing(path, aside):
         write(aside)
         check(aside)
-        _put(aside, path)
+        replace(aside, path)
 
 
 @contextlib.contextmanager
@@ -175,26 +173,6 @@ def writing(path: Path, aside: Path) -> Iterator[None]:
             raise UserError(str(e).replace(str(aside), str(path)), e.details) from e
         reason = " ".join(str(e).split())[:200].replace(str(aside), str(path))
         raise UserError(f"{path}: cannot be written ({reason})") from e
-
-
-def _put(aside: Path, path: Path) -> None:
-    if not path.is_dir():
-        os.replace(aside, path)
-        return
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")  # a folder cannot be replaced in one go
-
-    def settle() -> None:
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(old, path)
-
-    with signals.undoing(settle):
-        os.replace(path, old)
-        try:
-            os.replace(aside, path)
-        finally:
-            settle()
 
 
 def check_destination(path: Path, force: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnets.files.atomic import written_aside
+from jaxnets.files.atomic import atomic_write
 
 # Okabe & Ito's colours, which the colour-blind tell apart; without their yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -95,7 +95,7 @@ def write(path: str | os.PathLike, content: bytes) -> Path:
     Makes the folder.  Raises a UserError where it may not write; an older file then stands.
     """
     path = Path(path)
-    with written_aside(path, advice="; choose another folder") as aside:
+    with atomic_write(path, advice="; choose another folder") as aside:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(content)
     return path
