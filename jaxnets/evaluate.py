@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxnets.data.identity import describe
     from jaxnets.inference.network import load_members
     from jaxnets.report.classification import format_report
-    from jaxnets.report.older import note_older
+    from jaxnets.runs.workdir import note_older
     from jaxnets.tables import terminal_width
 
     members = load_members(args.workdir, args.checkpoint)

@@ -18,7 +18,7 @@ from jaxnets.files.regular import open_file, read_bytes
 from torch_ref.augment import make_augment
 from torch_ref.models import create_model
 from torch_ref.optim import make_optimizer
-from torch_ref.step import PARAM_DTYPES, Task
+from torch_ref.step import Task, param_dtype
 
 
 def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = None) -> Task:
@@ -41,7 +41,7 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
         with torch.no_grad():  # what the options cannot compute, they say here
             net.eval()(torch.zeros(1, 3, height, width))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net.to(device, PARAM_DTYPES[config.dtype], memory_format=torch.channels_last)
+    net.to(device, param_dtype(config.dtype), memory_format=torch.channels_last)
     if weights is not None:  # before the optimizer: Lookahead's slow weights start here too
         with _blaming("the initial weights"):
             net.load_state_dict(weights)

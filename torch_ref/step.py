@@ -7,13 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jaxnets.config import PARAM_DTYPES
 from torch_ref import threefry
 from torch_ref.augment import Augment, augment_key, normalize
 from torch_ref.optim import Optimizer
 
-PARAM_DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 # Keeps the dropout masks apart from the augmentation.
 _DROPOUT_STREAM = 1
+
+
+def param_dtype(dtype: str) -> torch.dtype:
+    """Of the parameters, where `dtype` is that of the computation."""
+    return getattr(torch, PARAM_DTYPES[dtype])
 
 
 class Task(NamedTuple):
@@ -111,7 +116,7 @@ def evaluate(
 
 def _logits(task: Task, images: Tensor) -> Tensor:
     """(n, K), float32 at least, of uint8 images (n, H, W, 3)."""
-    dtype = PARAM_DTYPES[task.dtype]
+    dtype = param_dtype(task.dtype)
     # NHWC in memory already: seen as NCHW it is channels last.
     inputs = normalize(images, task.mean, task.std, dtype).permute(0, 3, 1, 2).to(task.device)
     with torch.autocast(task.device.type, torch.bfloat16, enabled=task.dtype == "bfloat16"):

@@ -10,7 +10,6 @@ from jaxnets.data import Dataset
 from jaxnets.errors import UserError, unknown
 
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
-DTYPES = ("float32", "bfloat16", "float64")
 _CLASSES = {"cifar100": 100}
 
 
@@ -58,8 +57,8 @@ def numbers(flag: str, text: str) -> list[int]:
 def dtypes(flag: str, text: str) -> list[str]:
     """The types of "float32,bfloat16"."""
     for name in text.split(","):
-        if name not in DTYPES:
-            raise unknown(flag, name, DTYPES)
+        if name not in configs.PARAM_DTYPES:
+            raise unknown(flag, name, configs.PARAM_DTYPES)
     return list(dict.fromkeys(text.split(",")))
 
 

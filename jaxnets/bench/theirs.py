@@ -20,7 +20,7 @@ from jaxnets.bench.timing import Clock, Work, timed
 from jaxnets.bench.torch_augment import DeviceAugment
 from jaxnets.data import Dataset
 from torch_ref.run import build
-from torch_ref.step import PARAM_DTYPES
+from torch_ref.step import param_dtype
 
 
 def modes(device: torch.device) -> dict[str, str | None]:
@@ -61,7 +61,7 @@ class Twin:
     @property
     def dtype(self) -> torch.dtype:
         """Of the parameters and inputs."""
-        return PARAM_DTYPES[self.task.dtype]
+        return param_dtype(self.task.dtype)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Inputs (n, 3, H, W), channels last, of uint8 images (n, H, W, 3)."""

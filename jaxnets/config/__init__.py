@@ -6,7 +6,14 @@ neither jax nor torch, and of this project only errors, files and the names of t
 trainers and every command that takes a recipe call it.
 """
 
-from jaxnets.config.keys import check_preset, default_config, default_decay, flatten, validate
+from jaxnets.config.keys import (
+    PARAM_DTYPES,
+    check_preset,
+    default_config,
+    default_decay,
+    flatten,
+    validate,
+)
 from jaxnets.config.networks import model_options
 from jaxnets.config.recipes import read
 from jaxnets.config.stored import (
@@ -18,6 +25,7 @@ from jaxnets.config.stored import (
 )
 
 __all__ = [
+    "PARAM_DTYPES",
     "check_preset",
     "decisive_keys",
     "default_config",

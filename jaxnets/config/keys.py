@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError, unknown
 
+# The dtypes to compute in, and those of the parameters then.
+PARAM_DTYPES = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
 _LARGEST = 2**31 - 1  # of an int32, which counters and indices are
 
 
@@ -142,7 +144,7 @@ def validate(config: Any) -> None:
         if any(isinstance(v, int) and abs(v) > _LARGEST for v in numbers):
             raise UserError(f"config.{key}={value}: whole numbers up to {_LARGEST}")
     for key, allowed in (
-        ("dtype", ("float32", "bfloat16", "float64")),
+        ("dtype", tuple(PARAM_DTYPES)),
         ("eval_weights", ("fast", "slow")),
         ("on_nan", ("stop", "restore")),
     ):

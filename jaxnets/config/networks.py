@@ -6,7 +6,7 @@ neither a command line nor the PyTorch twin may need.
 
 import ast
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +78,49 @@ def check_options(name: str, given: Mapping[str, Any]) -> None:
     for key in given:
         if key not in known:
             raise unknown(f"option of {name}", key, known)
+
+
+def parse_options(name: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """The options of the model called `name` from their text, "K=V" each.
+
+    Raises:
+        UserError: an unknown model or option, or a value of another type.
+
+    >>> parse_options("se_resnet", ["se=block", "num_blocks=3,3,3"])
+    {'se': 'block', 'num_blocks': (3, 3, 3)}
+    """
+    known = options(name)
+    for pair in pairs:
+        if "=" not in pair:
+            example = next((f"{k}={_as_text(o.default)}" for k, o in known.items()), "")
+            raise UserError(f"--option {pair}: write it as K=V, for example {example}")
+    given = dict(pair.split("=", 1) for pair in pairs)
+    check_options(name, given)
+    return {key: _parse(key, text, known[key]) for key, text in given.items()}
+
+
+def _parse(key: str, text: str, option: Option) -> Any:
+    if option.type is str:
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = text
+    if value is None and option.default is None:
+        return None
+    if option.type is tuple:
+        value = tuple(value) if isinstance(value, list | tuple) else (value,)
+        fits = all(type(v) is int for v in value)
+    else:
+        fits = type(value) is option.type or (option.type is float and type(value) is int)
+    if not fits:
+        kind = f"{option.type.__name__} (default: {_as_text(option.default)})"
+        raise UserError(f"--option {key}={text}: not of its kind, {kind}")
+    return value
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def model_options(config: Any, data_classes: int) -> tuple[int, dict[str, Any]]:

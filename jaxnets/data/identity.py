@@ -1,6 +1,6 @@
 """What tells one data set from another, as plain data that a checkpoint carries.
 
-A run that goes on, or is evaluated, elsewhere or later must be told when the data is not the same:
+A run that is resumed or evaluated elsewhere or later must hear when the data is not the same:
 one image more and the validation split is another, drawn from images that were trained on.
 """
 
@@ -64,7 +64,7 @@ def changes(before: Any, now: Mapping[str, Any], splits: Sequence[str] = _SPLITS
 
 
 def check_same(before: Any, now: Mapping[str, Any], workdir: Path, source: str) -> None:
-    """Raises a UserError if a run in `workdir`, begun on the data `before`, would go on on others.
+    """Raises a UserError if a run in `workdir`, begun on the data `before`, would resume on others.
 
     Args:
         source: where the data is now.

@@ -10,8 +10,7 @@ from jaxnets.data import cifar, folder, tfds_source
 from jaxnets.data.cache import cached
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.digits import load_digits
-from jaxnets.data.doubles import doubles
-from jaxnets.data.split import split_validation
+from jaxnets.data.split import doubles, split_validation
 from jaxnets.errors import UserError, unknown
 
 

@@ -1,4 +1,7 @@
-"""A validation split out of the training images."""
+"""Splits: one for validation out of the training images, and images that are in two of them."""
+
+import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -42,3 +45,27 @@ def split_validation(dataset: Dataset, fraction: float, seed: int) -> Dataset:
         val_images=dataset.train_images[moved],
         val_labels=labels[moved],
     )
+
+
+def doubles(dataset: Dataset) -> tuple[str, ...]:
+    """Notes that count the images of validation and test of which train holds a copy.
+
+    Pixel for pixel, as a network sees them: their files may differ in name and size.
+    """
+    train = set(_digests(dataset.train_images))
+    splits = {"validation": dataset.val_images, "test": dataset.test_images}
+    counts = {
+        split: sum(digest in train for digest in _digests(images))
+        for split, images in splits.items()
+        if images is not None
+    }
+    return tuple(
+        f"{count:,} of {len(splits[split]):,} {split} images are in train too, pixel for pixel: "
+        f"figures on the {split} set will be too good"
+        for split, count in counts.items()
+        if count
+    )
+
+
+def _digests(images: np.ndarray) -> Iterator[bytes]:
+    return (hashlib.blake2b(np.ascontiguousarray(x), digest_size=16).digest() for x in images)

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxnets import checks
 from jaxnets.augment.pipeline import normalize
 from jaxnets.checkpoints import store
-from jaxnets.config import model_options
+from jaxnets.config import PARAM_DTYPES, model_options
 from jaxnets.data.identity import differing_classes
 from jaxnets.devices.layout import AXIS, make_layout
 from jaxnets.errors import UserError
@@ -249,7 +249,6 @@ def _network(
     known = meta.get("class_names")
     if known is None and config.model.get("num_classes") is None:
         raise UserError(f"{where}: says neither its classes nor their number")
-    param_dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
     try:
         num_classes, options = model_options(config, len(known or ()))
         checks.held(options, len(params) + len(stats))
@@ -257,7 +256,7 @@ def _network(
             config.model.name,
             num_classes,
             dtype=jnp.dtype(config.dtype),
-            param_dtype=param_dtype,
+            param_dtype=jnp.dtype(PARAM_DTYPES[config.dtype]),
             **options,
         )
         network, its_params, its_stats = split(model)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from jaxnets import cli
+from jaxnets.config.networks import parse_options
 from jaxnets.errors import UserError
 from jaxnets.models.audit import BUDGET, Audit, audit
-from jaxnets.models.options import parse_options
 from jaxnets.models.registry import MODELS, list_models, model_options
 from jaxnets.tables import show, table_of
 

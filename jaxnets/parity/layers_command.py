@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     runtime.setup()
 
-    from jaxnets.models.options import parse_options
+    from jaxnets.config.networks import parse_options
     from jaxnets.parity import layers, layers_report
     from jaxnets.port import load
 

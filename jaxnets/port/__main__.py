@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _weights(args: Any) -> int:
-    from jaxnets.models.options import parse_options
+    from jaxnets.config.networks import parse_options
     from jaxnets.port.convert import port
     from jaxnets.port.guess import Model
 

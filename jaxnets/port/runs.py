@@ -1,4 +1,4 @@
-"""Whole training runs, weights and all that training goes on from, of either framework.
+"""Whole training runs, weights and all that training resumes from, of either framework.
 
 A run of jaxnets.train is its workdir; one of torch_ref.train is last.pt in its workdir.  A .pt file
 of others is one too where its "optimizer" is the state_dict of an optimizer of torch.optim.
@@ -26,11 +26,9 @@ from jaxnets.runs.log import METRICS, Progress, read_rows
 from jaxnets.runs.workdir import read_config
 from jaxnets.train.step import Totals
 
-_TRAINED_IN = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
-
 
 class TrainingRun(NamedTuple):
-    """All that training goes on from."""
+    """All that training resumes from."""
 
     model: Model
     config: Any
@@ -236,7 +234,7 @@ def _settle(run: TrainingRun, entries: list[Slot]) -> TrainingRun:
         whole = False
     if not whole:
         raise UserError("it does not say its epoch, progress and class_names: no whole run")
-    wanted = _TRAINED_IN.get(run.config.dtype, "float32")
+    wanted = configs.PARAM_DTYPES.get(run.config.dtype, "float32")
     for name, value in run.weights.items():
         if value.dtype.kind != "i" and value.dtype.name != wanted:
             raise UserError(

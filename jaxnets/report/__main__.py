@@ -16,8 +16,7 @@ from pathlib import Path
 from jaxnets import cli
 from jaxnets.errors import UserError, renamed
 from jaxnets.files.atomic import check_folder
-from jaxnets.report.older import note_older
-from jaxnets.runs.workdir import report_folder
+from jaxnets.runs.workdir import note_older, report_folder
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,10 +11,9 @@ from jaxnets.augment.pipeline import make_augment
 from jaxnets.checkpoints.store import find
 from jaxnets.config import decisive_keys
 from jaxnets.data import load
-from jaxnets.data.identity import changes, describe, differing_classes, identity
+from jaxnets.data.identity import changes, describe, identity
 from jaxnets.devices import runtime
-from jaxnets.errors import UserError
-from jaxnets.inference.network import load_member
+from jaxnets.inference.network import check_classes, load_member, log_softmax
 from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.classification import classification_report
 from jaxnets.report.curves import Record, read_metrics
@@ -130,12 +129,7 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
     if data_dir is not None:
         config.data.dir = data_dir
     data = load(config)
-    known = member.class_names[: len(data.class_names)]
-    if known != tuple(data.class_names):
-        raise UserError(
-            f"{workdir} was trained on other classes than those of {data.source}: "
-            f"{differing_classes(known, data.class_names)}"
-        )
+    check_classes(member, data.class_names, data.source)
     if other := changes(member.meta.get("data"), identity(data)):
         print(describe(workdir, other), file=sys.stderr)
     labels = np.asarray(data.test_labels)
@@ -169,6 +163,5 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean of -log softmax(logits)[label], in float64: finite also where the softmax is 0."""
-    logits = np.asarray(logits, np.float64)
-    log_sum = np.logaddexp.reduce(logits, axis=1)
-    return float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))
+    logs = log_softmax(np.asarray(logits, np.float64))
+    return float(np.mean(-logs[np.arange(len(labels)), labels]))

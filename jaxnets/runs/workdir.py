@@ -5,6 +5,8 @@ Imports neither jax nor torch: the trainers of both frameworks use it.
 
 import contextlib
 import fcntl
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.starts import STARTS
 
 CONFIG = "config.json"
-# A run begun by one trainer is not gone on with by the other: these are how it is told.
+# A run begun by one trainer is not resumed by the other: these are how it is told.
 CHECKPOINTS = {"jaxnets.train": ("checkpoints", "best"), "torch_ref.train": ("last.pt", "best.pt")}
 
 
@@ -41,6 +43,24 @@ def report_folder(workdir: Path, checkpoint: str, split: str = "test") -> Path:
     """
     parts = [part for part in (checkpoint, split) if part not in ("best", "test")]
     return workdir / "-".join(["report", *parts])
+
+
+def note_older(path: Path, step: int, command: str) -> None:
+    """Says that JSON beside what was just written is about another step: training has gone on.
+
+    Args:
+        path: an object, or a list of them, with a "step"; nothing is said where there is none.
+        step: of what was just written.
+        command: what wrote it.
+    """
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        found = json.loads(path.read_text())
+        other = (found[0] if isinstance(found, list) else found)["step"]
+        if other != step:
+            print(
+                f"note: {path.name} and what else {command} wrote there is of step {other}",
+                file=sys.stderr,
+            )
 
 
 def check_workdir(workdir: Path, config: Any, trainer: str) -> bool:

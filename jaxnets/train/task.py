@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxnets import checks
 from jaxnets.augment.pipeline import make_augment
-from jaxnets.config import model_options
+from jaxnets.config import PARAM_DTYPES, model_options
 from jaxnets.data import Dataset, load
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.data.identity import identity
@@ -35,14 +35,13 @@ class Run(NamedTuple):
 def build_model(config: Any, data_classes: int) -> nnx.Module:
     """The network of `config.model`, its initial weights drawn from `config.seed`."""
     num_classes, options = model_options(config, data_classes)
-    param_dtype = jnp.float64 if config.dtype == "float64" else jnp.float32
     try:
         _check_parameters(config.model.name, num_classes, options)
         return create_model(
             config.model.name,
             num_classes,
             dtype=jnp.dtype(config.dtype),
-            param_dtype=param_dtype,
+            param_dtype=jnp.dtype(PARAM_DTYPES[config.dtype]),
             rngs=nnx.Rngs(config.seed),
             **options,
         )
