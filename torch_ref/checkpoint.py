@@ -1,4 +1,4 @@
-"""Checkpoints of the twin: one file each, `last.pt` to go on from and `best.pt`.
+"""Checkpoints of the twin: one file each, `last.pt` to resume from and `best.pt`.
 
     net         state_dict
     optimizer   of torch_ref.optim: torch's own, the scheduler's, Lookahead's slow weights

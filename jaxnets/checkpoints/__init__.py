@@ -1,5 +1,5 @@
-"""Checkpoints of jaxnets.train: which there are, one as a folder, writing behind training.
+"""Checkpoints of jaxnets.train: which there are, one as a folder.
 
-Built on orbax; imports files and devices.  Training writes them; inference, evaluation and port
+Built on orbax; imports files.  Training writes them; inference, evaluation and port
 read them.
 """

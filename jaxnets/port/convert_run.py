@@ -46,7 +46,7 @@ def port_run(
     step: int | None = None,
     force: bool = False,
 ) -> PortedRun:
-    """Writes all that the training in `src` goes on from to `dst`, for either trainer.
+    """Writes all that the training in `src` resumes from to `dst`, for either trainer.
 
     Weights, optimizer, schedule, the sums of an unfinished epoch, progress, configuration and log,
     and the best checkpoint.  Before `dst` gets its name it is read back and compared bit for bit,
@@ -101,7 +101,7 @@ def port_run(
         with writing(dst, aside):
             write_twins(aside)
             check_twins(aside)
-            # What training goes on from comes last: until then the run is the one before.
+            # What training resumes from comes last: until then the run is the one before.
             for file in sorted(aside.iterdir(), key=lambda file: file.name == LAST):
                 target = dst.with_name(file.name)
                 if force or taken_over or file.name == LAST or not target.exists():

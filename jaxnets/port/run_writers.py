@@ -27,7 +27,7 @@ LAST, BEST = CHECKPOINTS["torch_ref.train"]
 
 
 def write_workdir(path: Path, run: TrainingRun, best: TrainingRun | None, log: Path) -> None:
-    """A workdir that jaxnets.train goes on from; it must not exist yet.
+    """A workdir that jaxnets.train resumes from; it must not exist yet.
 
     Args:
         best: the run where it was best, for `best/`.
@@ -80,7 +80,7 @@ def write_file(path: Path, run: TrainingRun, log: Path) -> None:
 
 
 def write_torch_workdir(path: Path, run: TrainingRun, best: TrainingRun | None, log: Path) -> None:
-    """A workdir that torch_ref.train goes on from; arguments as of `write_workdir`."""
+    """A workdir that torch_ref.train resumes from; arguments as of `write_workdir`."""
     path.mkdir()
     _note(path, run, log)
     if best is not None:

@@ -61,7 +61,7 @@ def epoch_row(
 class RunLog:
     """Appends rows to `<workdir>/metrics.jsonl`, and their numbers to TensorBoard.
 
-    A run that goes on from step `resume_step` drops the rows that an interrupted one wrote after
+    A run that resumes at step `resume_step` drops the rows that an interrupted one wrote after
     it: they are about to be written again.
     """
 

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from jaxnets.checkpoints.store import Checkpoints
-from jaxnets.checkpoints.writer import Saver
 from jaxnets.devices import distributed
 from jaxnets.errors import UserError
 from jaxnets.runs import console
@@ -41,7 +40,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
     say = (lambda *_: None) if quiet else functools.partial(print, flush=True)
     budget = distributed.agreed_budget(config.stop_after_minutes)
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+        checkpoints = Checkpoints(workdir, config.checkpoint.keep, in_background=True)
         steps = run.task.steps_per_epoch
         at = _resume(run, checkpoints, say)
         last_step = config.num_epochs * steps
@@ -66,7 +65,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             workdir=workdir,
             say=say,
             quiet=quiet,
-            saver=stack.enter_context(Saver(checkpoints)),
+            checkpoints=stack.enter_context(checkpoints),
             stepper=Stepper(run.task, data, at.state, say, whole_epochs=config.epoch_in_one_call),
             test=evaluator(data.test_images, data.test_labels),
             val=None if data.val_images is None else evaluator(data.val_images, data.val_labels),
@@ -84,7 +83,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
                 with contextlib.closing(open_log(workdir, resume_step=logged)) as log:
                     return loop.go(at, log)
             except console.Diverged as e:
-                loop.saver.wait()
+                checkpoints.wait()
                 if config.on_nan == "stop":
                     raise console.Diverged(e.steps, checkpoints.latest_step()) from e
                 at = _resume(run, checkpoints, say)
@@ -136,7 +135,7 @@ class _Loop:
     workdir: Path
     say: Callable[[str], None]
     quiet: bool
-    saver: Saver
+    checkpoints: Checkpoints
     stepper: Stepper
     test: Evaluator
     val: Evaluator | None
@@ -158,7 +157,7 @@ class _Loop:
                 speed = at.step * self.run.task.batch_size / max(at.progress.seconds, 1e-9)
             else:
                 speed = self._train_epoch(at)
-            self.saver.wait()  # for those of the epoch before
+            self.checkpoints.wait()  # for those of the epoch before
             complete = at.step % steps == 0
             # Made again, only a signal cuts it short: a budget below its time must not for ever.
             given_up = complete and not self._evaluate(
@@ -170,11 +169,11 @@ class _Loop:
             if due or ends or at.step == last_step:
                 self.save_last(at)
             if ends:
-                self.saver.wait()
+                self.checkpoints.wait()
                 self.say(console.stopped(at.step, last_step))
                 return self._exit_code()
         log.images(at.step, self._end_images)
-        self.saver.wait()
+        self.checkpoints.wait()
         self.say(console.closing(config, at.progress, self.selected_on))
         self.say(f"next: python -m jaxnets.evaluate --workdir {shlex.quote(str(self.workdir))}")
         return self._exit_code()
@@ -200,8 +199,8 @@ class _Loop:
         return "test" if self.val is None else "val"
 
     def save_last(self, at: _At) -> None:
-        """Saves a checkpoint to go on from."""
-        self.saver.save_last(at.step, (at.state, at.totals), self._meta(at))
+        """Saves a checkpoint to resume from."""
+        self.checkpoints.save_last(at.step, (at.state, at.totals), self._meta(at))
 
     def _meta(self, at: _At) -> dict[str, Any]:
         return {
@@ -251,7 +250,7 @@ class _Loop:
             at.progress = at.progress._replace(best_accuracy=accuracy, best_step=at.step)
         self.say(self.table.line(row, better))
         if better:
-            self.saver.save_best(at.step, (at.state, at.totals), self._meta(at))
+            self.checkpoints.save_best(at.step, (at.state, at.totals), self._meta(at))
         return True
 
     def _end_images(self) -> dict[str, bytes]:

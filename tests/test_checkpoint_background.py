@@ -9,7 +9,6 @@ import pytest
 
 from jaxnets.checkpoints import store as checkpoints
 from jaxnets.checkpoints.store import Checkpoints
-from jaxnets.checkpoints.writer import Saver
 from jaxnets.errors import UserError
 from jaxnets.runs.log import read_rows
 from jaxnets.train import loop
@@ -18,34 +17,35 @@ from tests.test_train import CONFIG, STEPS
 from tests.test_train_loop import poison
 
 
-class Store:
+class Store(Checkpoints):
     """Checkpoints that take as long as `may_write` says, and fail where `full` says."""
 
-    def __init__(self, full: str = ""):
+    def __init__(self, workdir, full: str = ""):
+        super().__init__(workdir, 2, in_background=True)
         self.full, self.may_write, self.written = full, threading.Event(), []
 
-    def save_best(self, *args):
-        self._save("best", *args)
+    def _write_best(self, *args):
+        self._write("best", *args)
 
-    def save_last(self, *args):
-        self._save("last", *args)
+    def _write_last(self, *args):
+        self._write("last", *args)
 
-    def _save(self, which, step, state, meta):
+    def _write(self, which, step, state, meta):
         assert self.may_write.wait(60)
         if which == self.full:
             raise UserError("no space")
         self.written.append((which, step, state, meta))
 
 
-def test_what_was_given_is_written_though_its_buffers_are_gone():
-    store, state = Store(), {"w": jnp.arange(3.0)}
-    with Saver(store) as saver:
-        saver.save_best(4, state, {"epoch": 1})
-        saver.save_last(4, state, {"epoch": 1})
+def test_what_was_given_is_written_though_its_buffers_are_gone(tmp_path):
+    state = {"w": jnp.arange(3.0)}
+    with Store(tmp_path) as store:
+        store.save_best(4, state, {"epoch": 1})
+        store.save_last(4, state, {"epoch": 1})
         state["w"].delete()
         assert not store.written
         store.may_write.set()
-        saver.wait()
+        store.wait()
     assert [(which, step, meta) for which, step, _, meta in store.written] == [
         ("best", 4, {"epoch": 1}),
         ("last", 4, {"epoch": 1}),
@@ -54,16 +54,15 @@ def test_what_was_given_is_written_though_its_buffers_are_gone():
         np.testing.assert_array_equal(copy["w"], [0, 1, 2])
 
 
-def test_after_a_failure_nothing_is_written():
-    store = Store(full="best")
-    store.may_write.set()
-    with Saver(store) as saver:
-        saver.save_last(4, {}, {})
-        saver.save_best(8, {}, {})
-        saver.save_last(8, {}, {})
+def test_after_a_failure_nothing_is_written(tmp_path):
+    with Store(tmp_path, full="best") as store:
+        store.may_write.set()
+        store.save_last(4, {}, {})
+        store.save_best(8, {}, {})
+        store.save_last(8, {}, {})
         for _ in range(2):
             with pytest.raises(UserError, match="no space"):
-                saver.wait()
+                store.wait()
     assert [(which, step) for which, step, _, _ in store.written] == [("last", 4)]
 
 
@@ -72,9 +71,9 @@ def test_training_does_not_wait_for_the_disk(tmp_path, command, monkeypatch):
     begun = threading.Event()
 
     class Slow(Checkpoints):
-        def save_last(self, step, state, meta):
+        def _write_last(self, step, state, meta):
             assert begun.wait(60)
-            super().save_last(step, state, meta)
+            super()._write_last(step, state, meta)
 
     class Telling(loop.Stepper):
         def start_epoch(self, epoch):
@@ -93,13 +92,13 @@ def full_at(wanted: int, which: str) -> type:
     """Checkpoints that find no space for one of them."""
 
     class Full(Checkpoints):
-        def save_best(self, step, state, meta):
+        def _write_best(self, step, state, meta):
             self._check(step, "best")
-            super().save_best(step, state, meta)
+            super()._write_best(step, state, meta)
 
-        def save_last(self, step, state, meta):
+        def _write_last(self, step, state, meta):
             self._check(step, "last")
-            super().save_last(step, state, meta)
+            super()._write_last(step, state, meta)
 
         def _check(self, *found):
             if found == (wanted, which):
@@ -132,9 +131,9 @@ def test_the_end_is_not_told_before_all_is_written(stopped_at, tmp_path, command
 
 def test_a_restore_waits_for_what_is_being_written(tmp_path, command, monkeypatch):
     class Slow(Checkpoints):
-        def save_last(self, *args):
+        def _write_last(self, *args):
             time.sleep(0.5)
-            super().save_last(*args)
+            super()._write_last(*args)
 
     monkeypatch.setattr(loop, "Checkpoints", Slow)
     monkeypatch.setattr(loop, "Stepper", poison(at=STEPS))
