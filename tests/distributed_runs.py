@@ -86,6 +86,8 @@ class Process:
             self._process.kill()
         for reader in self._readers:
             reader.join(10)
+        self._process.stdout.close()
+        self._process.stderr.close()
         return Ended(code, "".join(self.lines), "".join(self._errors))
 
 

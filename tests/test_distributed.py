@@ -12,6 +12,7 @@ import pytest
 
 from jaxnets.checkpoints import store
 from jaxnets.runs.log import read_rows
+from jaxnets.signals import ANSWER
 from tests.distributed_runs import (
     CONFIG,
     STEPS,
@@ -93,12 +94,16 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(two):
 
 
 def test_each_process_holds_its_part_and_only_the_first_speaks(two):
-    _, *runs = two
-    for first, second in runs:
+    _, stopped, ended = two
+    for first, second in (stopped, ended):
         assert "holds 719\n" in first.out  # of 1438
         assert [x for x in second.out.splitlines() if "[Gloo]" not in x] == ["holds 719"]
-        assert re.fullmatch(r"process 0 of 2: waiting up to 120 s for process 1.*\n", first.err)
-        assert re.fullmatch(r"process 1 of 2: waiting up to 120 s for process 0.*\n", second.err)
+    waiting = "process {} of 2: waiting up to 120 s for process {}.*\n"
+    assert re.fullmatch(waiting.format(0, 1), stopped[0].err)
+    assert re.fullmatch(waiting.format(1, 0) + f"{ANSWER}\n", stopped[1].err)
+    for process in ended:
+        assert process.err.startswith("--distributed: waiting up to 120 s for the processes that")
+        assert process.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
