@@ -209,7 +209,7 @@ def assert_same_run(workdir: Path, whole: Path) -> None:
 
 
 def check(case: Sequence[str], stops: Sequence[int], where: Path) -> None:
-    config, _ = configs.parse([*COMMON, *flags(case)], usage="")
+    config = configs.read(CONFIG, [*COMMON[2:], *flags(case)])
     start = where / "start.pt"
     torch.save(to_torch(jaxnets.train.task.build_model(config, 10)).state_dict(), start)
     init = f"--init={start}"
