@@ -8,6 +8,7 @@ import copy
 import re
 from pathlib import Path
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,13 +28,8 @@ from jaxnets.train.step import cross_entropy
 
 NAN, INF, DENORMAL = float("nan"), float("inf"), 1e-40
 SPECIAL = {"nan": NAN, "inf": INF, "-inf": -INF, "denormal": DENORMAL, "-0": -0.0}
-NARROW = {
-    "se_resnet": {"num_channels": 16, "num_blocks": (1, 1), "se": "block", "drop": 0.2},
-    "mish_se_resnet18": {"widths": (16, 16, 16, 16), "num_blocks": (1, 1, 1, 1)},
-    "dense_se_resnet": {"depth": 1, "widths": (16, 16, 16)},
-    "resnet18": {"num_channels": 8, "num_blocks": (1, 1, 1, 1)},
-    **{f"cifar100_v{i}": {"width": 1 / 8} for i in range(1, 6)},
-}
+EXCITED = {"num_channels": 16, "num_blocks": (1, 1), "se": "block", "drop": 0.2}
+NARROW = helpers.NARROW | {"se_resnet": EXCITED}
 
 
 def assert_same(got, want, bound: float = 1e-4, name: str = "") -> None:
@@ -188,9 +184,11 @@ def test_networks(name):
                 if p.grad is None:
                     continue
                 ours = pair.named(got["grads"][0])[key]
-                np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(p.grad), where + key)
-            mine = np.isfinite(nchw(got["grads"][1]))
-            np.testing.assert_array_equal(mine, np.isfinite(given.grad), where + "images")
+                np.testing.assert_array_equal(
+                    np.isfinite(ours), np.isfinite(p.grad.numpy()), where + key
+                )
+            mine = np.isfinite(nchw(got["grads"][1]).numpy())
+            np.testing.assert_array_equal(mine, np.isfinite(given.grad.numpy()), where + "images")
 
 
 # What brings it back
