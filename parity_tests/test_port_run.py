@@ -174,15 +174,15 @@ def test_the_identity_of_the_data_goes_along(stopped, stopped_twin, tmp_path, un
     labels = data.train_labels.copy()
     labels[7] = (labels[7] + 1) % 10
     other = data._replace(train_labels=labels)
-    for name, trainer in (("torch", torch_ref), ("twin", torch_ref), ("jax", jaxnets),
-                          ("own", jaxnets)):  # fmt: skip
+    ours, twin = jaxnets.train.__main__, torch_ref.train
+    for name, trainer in (("torch", twin), ("twin", twin), ("jax", ours), ("own", ours)):
         workdir = tmp_path / name
         before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch_ref.train, "load", lambda *_, **__: other)
             patch.setattr(jaxnets.train.task, "load", lambda *_, **__: other)
             with pytest.raises(UserError, match=f"{name} holds a run on other data .*: labels of"):
-                train(trainer.train, workdir)
+                train(trainer, workdir)
         assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
 
 
