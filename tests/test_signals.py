@@ -110,7 +110,7 @@ def test_what_is_half_written_is_removed(tmp_path):
 def test_a_folder_that_is_being_replaced_is_there_afterwards(tmp_path):
     code = """
 from pathlib import Path
-from jaxnets.port import files
+from jaxnets.files import atomic
 signals.listen()
 aside, path = Path(sys.argv[1]), Path(sys.argv[2])
 replace = os.replace
@@ -121,7 +121,7 @@ def slow(a, b):
         print("ready", flush=True)
         time.sleep(60)
 os.replace = slow
-files._put(aside, path)
+atomic.replace(aside, path)
 """
     new, old = tmp_path / "new", tmp_path / "old"
     for folder in (new, old):
