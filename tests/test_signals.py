@@ -303,7 +303,8 @@ def test_one_that_is_sent_twice_at_a_time_is_one():
 def test_a_terminal_that_is_gone_ends_it_saved():
     """The kernel and the shell both send SIGHUP, and nothing can be printed any more."""
     terminal, inside = pty.openpty()
-    with start(SAVES, stdout=inside, stderr=inside, start_new_session=True) as running:
+    code = f"signals.listen()\n{SAVES}"  # as a command does, to its very end
+    with start(code, stdout=inside, stderr=inside, start_new_session=True) as running:
         os.close(inside)
         assert os.read(terminal, 100).strip() == b"ready"
         os.close(terminal)
