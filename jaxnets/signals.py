@@ -21,9 +21,8 @@ from typing import NoReturn
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 """What a process says that one of them ends at once; its exit code is 128 + the number."""
 ANSWER = "stopping after this step; again to end now"
-_ONE = (
-    0.05  # seconds: what comes again before the answer is the same signal, as timeout(1) sends it
-)
+# Seconds: what comes again before the answer is the same signal, as timeout(1) sends it.
+_ONE = 0.05
 _PATIENCE = 0.5  # seconds to wait for another thread before the process ends without it
 
 _listening = _ending = False

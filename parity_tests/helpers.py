@@ -15,6 +15,8 @@ import torch
 from torch.nn import functional as F
 
 import torch_ref.models
+from jaxnets.data import Dataset
+from jaxnets.data.digits import load_digits
 from jaxnets.devices import runtime
 from jaxnets.models import create_empty
 from jaxnets.models.functional import Arrays, Network, split
@@ -40,6 +42,17 @@ NARROW = {
     "cifar100_v4": {"width": 1 / 32},
     "cifar100_v5": {"width": 1 / 4},
 }
+
+
+def few_digits(train: int, test: int = 30) -> Dataset:
+    """The first images of the digits' splits, for trainings that a test can bear."""
+    digits = load_digits()
+    return digits._replace(
+        train_images=digits.train_images[:train],
+        train_labels=digits.train_labels[:train],
+        test_images=digits.test_images[:test],
+        test_labels=digits.test_labels[:test],
+    )
 
 
 @contextlib.contextmanager

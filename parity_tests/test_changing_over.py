@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
-from helpers import little_effort
+from helpers import few_digits, little_effort
 
 import jaxnets.train.__main__
 import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.train
 from jaxnets import config as configs
-from jaxnets.data.digits import load_digits
 from jaxnets.devices.layout import Layout
 from jaxnets.port import convert_run, folder, runs, to_torch
 from jaxnets.port.convert_run import port_run
@@ -74,13 +73,7 @@ FEW, ALL = (5, 10, 16), tuple(range(1, STEPS))
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """Few images, programs that are compiled quickly, and no logits of every port."""
-    digits = load_digits()
-    few = digits._replace(
-        train_images=digits.train_images[:45],
-        train_labels=digits.train_labels[:45],
-        test_images=digits.test_images[:30],
-        test_labels=digits.test_labels[:30],
-    )
+    few = few_digits(45)
     none = Differences(0, 0, 1, "not computed")
     with little_effort(level=1) as patch:
         for module in (jaxnets.train.task, torch_ref.train):

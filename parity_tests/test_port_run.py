@@ -10,14 +10,13 @@ import jax
 import numpy as np
 import pytest
 import torch
-from helpers import little_effort
+from helpers import few_digits, little_effort
 
 import jaxnets.train.__main__
 import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.train
 from jaxnets import config as configs
-from jaxnets.data.digits import load_digits
 from jaxnets.data.identity import identity
 from jaxnets.errors import UserError
 from jaxnets.port import convert, convert_run, folder, load, runs
@@ -41,13 +40,7 @@ COMMON = (
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """Few images, and programs that are compiled quickly."""
-    digits = load_digits()
-    few = digits._replace(
-        train_images=digits.train_images[:80],
-        train_labels=digits.train_labels[:80],
-        test_images=digits.test_images[:30],
-        test_labels=digits.test_labels[:30],
-    )
+    few = few_digits(80)
     with little_effort() as patch:
         for module in (jaxnets.train.task, torch_ref.train):
             patch.setattr(module, "load", lambda *_, **__: few)

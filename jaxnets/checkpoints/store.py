@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.checkpoints import folder as one
+from jaxnets.checkpoints import folder as checkpoint_folder
 from jaxnets.checkpoints.folder import Damaged
 from jaxnets.errors import UserError
 
@@ -96,7 +96,7 @@ class Checkpoints:
         self._newest = self._thread.submit(after_those_before)
 
     def _write_last(self, step: int, state: Any, meta: dict) -> None:
-        one.write(self._last / str(step), state, meta)
+        checkpoint_folder.write(self._last / str(step), state, meta)
         for old in _steps(self._last)[: -self._keep]:
             _remove(self._last / str(old))
         last, best = _steps(self._last), _steps(self._best)
@@ -107,7 +107,7 @@ class Checkpoints:
             _remove(path)
 
     def _write_best(self, step: int, state: Any, meta: dict) -> None:
-        one.write(self._best / str(step), state, meta)
+        checkpoint_folder.write(self._best / str(step), state, meta)
         self._forget_best_after(step)
 
     def restore_last(self, like: Any, say: Callable[[str], None]) -> tuple[Any, dict] | None:
@@ -184,7 +184,7 @@ def read(workdir: Path, which: str | int) -> Stored:
     """
     folder, step = find(workdir, which)
     try:
-        (state, totals), meta = one.read(folder / str(step), None)
+        (state, totals), meta = checkpoint_folder.read(folder / str(step), None)
     except Damaged as e:
         others = _others(workdir, (folder, step))
         hint = f"there is --checkpoint {' or '.join(others)}" if others else "it is the only one"
@@ -206,7 +206,7 @@ def latest_meta(workdir: Path) -> dict:
     """The metadata of the newest whole checkpoint to resume from; empty if there is none."""
     for step in reversed(_steps(workdir / LAST)):
         with contextlib.suppress(Damaged):
-            return one.read_meta(workdir / LAST / str(step))
+            return checkpoint_folder.read_meta(workdir / LAST / str(step))
     return {}
 
 
@@ -240,7 +240,9 @@ def _steps(folder: Path) -> list[int]:
 
 def _fitting(path: Path, like: Any) -> tuple[Any, dict]:
     """A checkpoint in arrays of `like`'s structure, shapes and types, and its metadata."""
-    state, meta = one.read(path, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like))
+    state, meta = checkpoint_folder.read(
+        path, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+    )
 
     def fit(expected: Any, found: np.ndarray) -> jax.Array:
         if expected.shape != found.shape:
