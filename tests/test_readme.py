@@ -246,7 +246,7 @@ def test_what_pip_is_told_to_install_exists():
 
 def test_setting_up_says_what_it_does(tmp_path):
     setup = subprocess.run(
-        ["make", "-n", f"VENV={tmp_path}", "PYTHON=python3", "setup"],
+        ["make", "-n", "--no-print-directory", f"VENV={tmp_path}", "PYTHON=python3", "setup"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     steps = [line for line in setup.splitlines() if not line.startswith(("test -n", "touch"))]
