@@ -20,8 +20,8 @@ from jaxnets.data.digits import load_digits
 from jaxnets.devices import runtime
 from jaxnets.models import create_empty
 from jaxnets.models.functional import Arrays, Network, split
+from jaxnets.models.torch_names import Slot, from_state_dict, slots
 from jaxnets.parity.masks import dropout_masks, force_masks, nchw
-from jaxnets.port.names import Slot, from_state_dict, slots
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BOUNDS = {

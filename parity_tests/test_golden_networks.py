@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import torch_ref.models
 from jaxnets.models import create_empty
 from jaxnets.models.functional import split
-from jaxnets.port.names import from_state_dict, slots, to_state_dict
+from jaxnets.models.torch_names import from_state_dict, slots, to_state_dict
 
 BOUND = 1e-10
 EVALUATION, TRAINING = ("eval_logits",), ("train_logits", "loss", "gradients", "statistics_after")

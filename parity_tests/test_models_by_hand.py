@@ -14,7 +14,7 @@ import torch_ref.models
 import torch_ref.models.layers
 from jaxnets.models import create_empty, list_models
 from jaxnets.models.functional import split
-from jaxnets.port.names import from_state_dict
+from jaxnets.models.torch_names import from_state_dict
 
 # One of each network as narrow as it can be; the last part is what its forward pass takes.
 CASES = [

@@ -9,7 +9,7 @@ from helpers import check
 import torch_ref.models
 from jaxnets.models import create_model
 from jaxnets.models.audit import audit
-from jaxnets.port.names import slots
+from jaxnets.models.torch_names import slots
 
 # Minutes of a CPU: at full size only by hand, narrow ones with the suite.
 HEAVY = (

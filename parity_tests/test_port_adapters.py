@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 import jaxnets
 import torch_ref.models
+from jaxnets.models.torch_names import to_state_dict
 from jaxnets.port import convert_run, load, runs
 from jaxnets.port.adapters import FORMS, plan
 from jaxnets.port.guess import Model, guess
-from jaxnets.port.names import to_state_dict
 from jaxnets.port.verify import Differences, run_torch
 from tests.conftest import command  # noqa: F401 - a fixture
 

@@ -16,10 +16,10 @@ import torch_ref.checkpoint
 import torch_ref.models
 import torch_ref.optim
 from jaxnets.config import default_config
+from jaxnets.models.torch_names import Slot, parameters
 from jaxnets.optim import make_optimizer
 from jaxnets.port import optimizer, runs
 from jaxnets.port.guess import Model, describe, never_read
-from jaxnets.port.names import Slot, parameters
 from jaxnets.port.run_writers import write_file, write_workdir
 from jaxnets.port.runs import TrainingRun
 from jaxnets.runs.log import Progress

@@ -26,9 +26,9 @@ from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
 from jaxnets.models import create_empty
 from jaxnets.models import model_options as model_defaults
+from jaxnets.models.torch_names import from_state_dict, to_state_dict
 from jaxnets.optim import make_optimizer
 from jaxnets.parity.masks import dropout_masks, force_masks
-from jaxnets.port.names import from_state_dict, to_state_dict
 from jaxnets.runs.log import read_rows
 from jaxnets.train import loop
 from jaxnets.train.step import Totals, dropout_key

@@ -13,8 +13,8 @@ from jaxnets.models import create_model
 from jaxnets.models.__main__ import main, millions
 from jaxnets.models.audit import audit, audit_model
 from jaxnets.models.layers import BatchNorm, Conv, GlobalAvgPool, Linear
+from jaxnets.models.torch_names import slots
 from jaxnets.models.trace import record_calls
-from jaxnets.port.names import slots
 
 # Documented: parameters, multiply-accumulates in millions as `python -m jaxnets.models` prints them
 # (the documents have one digit less, but for dense_se_resnet's), entries of the state_dict.

@@ -13,8 +13,8 @@ from jaxnets.models import create_model, list_models, model_options
 from jaxnets.models.audit import audit
 from jaxnets.models.functional import flat, split, update
 from jaxnets.models.layers import BatchNorm, Conv, Dropout, Linear
+from jaxnets.models.torch_names import from_state_dict, slots, to_state_dict
 from jaxnets.models.trace import named_modules, record_calls
-from jaxnets.port.names import from_state_dict, slots, to_state_dict
 
 # The documents' own figures are in test_audit.py; these are the options'.
 # Name, options, unique parameters, entries of the state_dict.

@@ -1,7 +1,7 @@
 """The networks: Flax NNX modules whose attribute names are PyTorch's.
 
-Layers, initial weights, the registry and an audit of parameters and operations.  Imports config and
-errors; training, inference, port and parity call it.
+Layers, initial weights, the naming rule, the registry and an audit of parameters and operations.
+Imports config and errors; training, inference, port and parity call it.
 """
 
 from jaxnets.models.registry import (

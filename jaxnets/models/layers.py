@@ -1,9 +1,9 @@
 """PyTorch's layers, exactly, on NHWC arrays.
 
 Attribute names follow PyTorch's state_dict, so that one naming rule ports every model
-(`jaxnets.port.names`).  What differs from Flax's own layers: convolutions pad symmetrically,
-weights start as PyTorch's do, `BatchNorm` keeps the unbiased running variance and counts its
-batches, `Flatten` is channel-major, and `Sequential` numbers its children.
+(`jaxnets.models.torch_names`).  What differs from Flax's own layers: convolutions pad
+symmetrically, weights start as PyTorch's do, `BatchNorm` keeps the unbiased running variance and
+counts its batches, `Flatten` is channel-major, and `Sequential` numbers its children.
 """
 
 import contextlib

@@ -15,8 +15,8 @@ from jaxnets.files.atomic import check_folder
 from jaxnets.files.regular import open_file
 
 if TYPE_CHECKING:
+    from jaxnets.models.torch_names import StateDict
     from jaxnets.parity.layers import Model
-    from jaxnets.port.names import StateDict
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 

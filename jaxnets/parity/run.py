@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.data.batches import epoch_order
+from jaxnets.models.torch_names import StateDict, to_state_dict
 from jaxnets.parity.masks import dropout_masks, force_masks
-from jaxnets.port.names import StateDict, to_state_dict
 from jaxnets.train.step import Task, Totals, TrainState, dropout_key, train_step
 from jaxnets.train.task import Run, build
 

@@ -1,8 +1,8 @@
 """Weights and whole runs between Flax and PyTorch.
 
-Names and layouts, files of both worlds, networks that differ in form, optimizers.  Imports models,
-optim, checkpoints, runs and the state of training, and torch lazily; python -m jaxnets.port, parity
-and the Python API call it.
+Files of both worlds, networks that differ in form, optimizers.  Imports models, optim, checkpoints,
+runs and the state of training, and torch lazily; python -m jaxnets.port, parity and the Python API
+call it.
 """
 
 import os
@@ -11,10 +11,10 @@ from pathlib import Path
 from flax import nnx
 
 from jaxnets.models.names import check_names
+from jaxnets.models.torch_names import from_state_dict, slots, to_state_dict
 from jaxnets.port.adapters import fitting
 from jaxnets.port.files import is_run, load, save
 from jaxnets.port.modules import from_torch, to_torch
-from jaxnets.port.names import from_state_dict, slots, to_state_dict
 
 __all__ = [
     "from_state_dict",

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from jaxnets.port.names import StateDict
+from jaxnets.models.torch_names import StateDict
 
 Shapes = Mapping[str, tuple[int, ...]]
 

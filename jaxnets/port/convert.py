@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from jaxnets.errors import UserError, unknown
 from jaxnets.models import model_options
+from jaxnets.models.torch_names import StateDict
 from jaxnets.port import adapters, folder
 from jaxnets.port.files import check_destination, is_folder, is_run, load, read, save
 from jaxnets.port.fit import DTYPES, compare, fit
 from jaxnets.port.guess import Model, describe, guess, num_classes
-from jaxnets.port.names import StateDict
 from jaxnets.port.verify import Differences, differences
 from jaxnets.runs.workdir import CHECKPOINTS
 

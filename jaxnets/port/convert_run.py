@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from jaxnets import config as configs
 from jaxnets.errors import UserError
+from jaxnets.models.torch_names import StateDict
 from jaxnets.port import folder, runs
 from jaxnets.port.convert import workdir_file
 from jaxnets.port.files import check_destination, is_folder, place, writing
 from jaxnets.port.fit import compare
-from jaxnets.port.names import StateDict
 from jaxnets.port.run_writers import (
     BEST,
     LAST,

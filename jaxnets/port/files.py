@@ -13,9 +13,9 @@ import numpy as np
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import removing, replace
 from jaxnets.files.regular import read_bytes
+from jaxnets.models.torch_names import WRAPPING, StateDict, clean_names
 from jaxnets.port import folder, foreign
 from jaxnets.port.guess import Model, guess, with_shared_names
-from jaxnets.port.names import WRAPPING, StateDict, clean_names
 from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_file, to_tensors
 
 # Where training scripts put the state_dict inside a larger checkpoint.

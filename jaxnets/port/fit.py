@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnets.errors import UserError
 from jaxnets.models.names import check_names
-from jaxnets.port.names import Slot, StateDict
+from jaxnets.models.torch_names import Slot, StateDict
 
 DTYPES = {
     "float16": np.dtype(np.float16),

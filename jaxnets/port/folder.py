@@ -17,8 +17,8 @@ from jaxnets.checkpoints import store as checkpoints
 from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.models.names import check_names
+from jaxnets.models.torch_names import Slot, StateDict
 from jaxnets.port.guess import Model, describe, num_classes
-from jaxnets.port.names import Slot, StateDict
 from jaxnets.runs.workdir import CONFIG
 
 

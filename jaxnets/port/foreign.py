@@ -5,8 +5,9 @@
     a train state, several items           the "params" in it, and the statistics beside them
     a folder of such by their steps        as orbax's CheckpointManager keeps them
 
-Attribute paths become names as `jaxnets.port.names` says, and Linen's `layers_0` is `layers.0`.  A
-linear layer behind a flattened image is taken to be in PyTorch's order, channels first.
+Attribute paths become names as `jaxnets.models.torch_names` says, and Linen's `layers_0` is
+`layers.0`.  A linear layer behind a flattened image is taken to be in PyTorch's order, channels
+first.
 """
 
 import logging
@@ -21,7 +22,7 @@ import numpy as np
 
 from jaxnets.errors import UserError
 from jaxnets.files import regular
-from jaxnets.port.names import StateDict, told_by_rank
+from jaxnets.models.torch_names import StateDict, told_by_rank
 from jaxnets.port.tensors import one_line
 
 # What orbax writes beside the arrays of a tree.

@@ -13,7 +13,7 @@ from jaxnets.errors import UserError
 from jaxnets.models import create_empty, create_model, model_options
 from jaxnets.models.dense_se_resnet import SHARED_STAGES
 from jaxnets.models.names import check_names
-from jaxnets.port.names import Slot, StateDict, slots
+from jaxnets.models.torch_names import Slot, StateDict, slots
 
 Shapes = Mapping[str, tuple[int, ...]]
 

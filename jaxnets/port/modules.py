@@ -8,15 +8,15 @@ from flax import nnx
 
 from jaxnets.models import create_model
 from jaxnets.models.layers import BatchNorm
-from jaxnets.models.trace import named_modules
-from jaxnets.port.guess import Model, guess, most_sharing
-from jaxnets.port.names import (
+from jaxnets.models.torch_names import (
     StateDict,
     clean_names,
     from_state_dict,
     slots,
     to_state_dict,
 )
+from jaxnets.models.trace import named_modules
+from jaxnets.port.guess import Model, guess, most_sharing
 from jaxnets.port.tensors import numpy_of, to_tensors
 
 if TYPE_CHECKING:

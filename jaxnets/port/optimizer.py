@@ -21,8 +21,8 @@ import optax
 
 from jaxnets.errors import UserError
 from jaxnets.models.names import check_names
+from jaxnets.models.torch_names import Slot, StateDict, clean_names
 from jaxnets.optim.transforms import AdamState, LookaheadState, SgdState
-from jaxnets.port.names import Slot, StateDict, clean_names
 
 MOMENTUM, ADAM = ("momentum_buffer",), ("exp_avg", "exp_avg_sq")
 _WHOSE = {(): "empty", MOMENTUM: "SGD's (momentum_buffer)", ADAM: "Adam's (exp_avg, exp_avg_sq)"}
@@ -51,7 +51,7 @@ def from_jax(tree: Mapping[str, Any], params: Sequence[Slot]) -> OptimizerState:
     """The state that a checkpoint of jaxnets.train holds, as nested dictionaries.
 
     Args:
-        params: of the model, as `jaxnets.port.names.parameters` lists them.
+        params: of the model, as `jaxnets.models.torch_names.parameters` lists them.
 
     Raises:
         UserError: not the state of an optimizer here, or of another model.

@@ -14,9 +14,9 @@ from jaxnets.checkpoints import store as checkpoints
 from jaxnets.data import load
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
+from jaxnets.models.torch_names import parameters
 from jaxnets.optim import make_optimizer
 from jaxnets.port import folder, optimizer
-from jaxnets.port.names import parameters
 from jaxnets.port.runs import TrainingRun
 from jaxnets.port.tensors import require, save_file, to_tensors
 from jaxnets.runs.log import METRICS, read_rows

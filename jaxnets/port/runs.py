@@ -16,10 +16,10 @@ import numpy as np
 from jaxnets import config as configs
 from jaxnets.checkpoints import store as checkpoints
 from jaxnets.errors import UserError
+from jaxnets.models.torch_names import Slot, StateDict, parameters
 from jaxnets.port import adapters, files, folder, optimizer
 from jaxnets.port.fit import fit
 from jaxnets.port.guess import Model, describe, never_read, num_classes
-from jaxnets.port.names import Slot, StateDict, parameters
 from jaxnets.port.optimizer import OptimizerState
 from jaxnets.port.tensors import one_line, to_numpy
 from jaxnets.runs.log import METRICS, Progress, read_rows

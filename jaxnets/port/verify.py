@@ -9,8 +9,8 @@ from flax import nnx
 
 from jaxnets.errors import UserError
 from jaxnets.models.functional import split
+from jaxnets.models.torch_names import StateDict, from_state_dict
 from jaxnets.port.guess import Model
-from jaxnets.port.names import StateDict, from_state_dict
 from jaxnets.port.tensors import to_tensors
 
 if TYPE_CHECKING:
