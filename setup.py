@@ -2,7 +2,11 @@
 
 from setuptools import find_packages, setup
 
+# Folders of the repository that installed commands find by name.
+FOLDERS = {"jaxnets.recipes": "configs", "jaxnets.pretrained.files": "weights"}
+
 setup(
-    packages=[*find_packages(include=["jaxnets*", "torch_ref*"]), "jaxnets.recipes"],
-    package_dir={"jaxnets.recipes": "configs"},  # so that installed recipes are found by name
+    packages=[*find_packages(include=["jaxnets*", "torch_ref*"]), *FOLDERS],
+    package_dir=FOLDERS,
+    package_data={"jaxnets.pretrained.files": ["index.json", "*.safetensors"]},
 )

@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "create_model": "jaxnets.models",
     "list_models": "jaxnets.models",
+    "list_pretrained": "jaxnets.pretrained",
     "model_options": "jaxnets.models",
     "load": "jaxnets.inference.predictor",
     "load_weights": "jaxnets.port",

@@ -19,7 +19,7 @@ RANKS = (
     ("jaxnets", "files"),
     ("data",),
     ("config",),
-    ("cli", "tables"),
+    ("cli", "pretrained", "tables"),
     ("models", "optim", "augment", "runs"),
     ("devices",),
     ("checkpoints",),
@@ -37,7 +37,7 @@ COMMANDS = len(RANKS)
 SHARED = {
     "jaxnets.augment.options", "jaxnets.augment.policies", "jaxnets.augment.tables",
     "jaxnets.checks", "jaxnets.cli", "jaxnets.config", "jaxnets.data", "jaxnets.errors",
-    "jaxnets.files", "jaxnets.runs", "jaxnets.signals",
+    "jaxnets.files", "jaxnets.pretrained", "jaxnets.runs", "jaxnets.signals",
 }  # fmt: skip
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "torch"}
 
@@ -101,7 +101,7 @@ def test_imports_go_one_way():
     assert not wrong
 
 
-@pytest.mark.parametrize("folder", ["runs", "files", "config", "data"])
+@pytest.mark.parametrize("folder", ["runs", "files", "config", "data", "pretrained"])
 def test_no_framework_is_needed(folder):
     """Both trainers use these, and commands before they set jax up."""
     modules = []

@@ -259,10 +259,10 @@ def test_an_installation_has_the_recipes(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_wheel_has_the_recipes(tmp_path):
+def test_a_wheel_has_the_recipes_and_weights(tmp_path):
     for name in ("README.md", "LICENSE", "pyproject.toml", "setup.py"):
         shutil.copy(name, tmp_path)
-    for name in ("configs", "jaxnets", "torch_ref"):
+    for name in ("configs", "jaxnets", "torch_ref", "weights"):
         shutil.copytree(name, tmp_path / name)
     pip = ["-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     subprocess.run([sys.executable, *pip, str(tmp_path)], check=True)
@@ -271,6 +271,7 @@ def test_a_wheel_has_the_recipes(tmp_path):
     for folder in ("jaxnets", "torch_ref"):
         assert {str(p) for p in Path(folder).glob("**/*.py")} <= set(names)
     assert {f"jaxnets/recipes/{name}.py" for name in RECIPES} <= set(names)
+    assert {f"jaxnets/pretrained/files/{p.name}" for p in Path("weights").iterdir()} <= set(names)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.config import default_config, to_json
 from jaxnets.errors import UserError
 from jaxnets.models.functional import split
-from jaxnets.port import convert, files, guess, load, save, to_state_dict, verify
+from jaxnets.port import convert, files, fit, guess, load, save, to_state_dict, verify
 from jaxnets.port.guess import Model
 
 TINY = Model("se_resnet", 10, {"num_blocks": (1,), "num_channels": 16, "se": "stem"})
@@ -108,10 +108,10 @@ def test_guess_says_what_is_missing_from_the_nearest_model(weights):
         guess.guess({"encoder.weight": np.zeros(3)})
 
 
-@pytest.mark.parametrize("dtype", convert.DTYPES)
+@pytest.mark.parametrize("dtype", fit.DTYPES)
 @pytest.mark.parametrize("name", ["a.safetensors", "folder"])
 def test_files_keep_every_bit(weights, tmp_path, dtype, name):
-    want = convert.fit(weights, guess.describe(TINY), dtype)
+    want = fit.fit(weights, guess.describe(TINY), dtype)
     assert want["linear.weight"].dtype.name == dtype
     save(tmp_path / name, want)
     assert_same(load(tmp_path / name), want)

@@ -12,6 +12,7 @@ from jaxnets.data.dataset import Dataset, Source
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import atomic_write
 from jaxnets.files.regular import open_file
+from jaxnets.files.user_cache import user_cache
 
 _FORMAT = 2  # raise when the meaning of a cached file changes
 _ARRAYS = Dataset._fields[:4]
@@ -51,11 +52,10 @@ def _key(name: str, source: Source) -> str:
 
 def _folders(root: Path) -> tuple[Path, ...]:
     beside = root / ".jaxnets-cache"
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # a user without a home
+    home = user_cache()
+    if home is None:
         return (beside,)
-    return beside, home / "jaxnets" / hashlib.sha256(bytes(root.resolve())).hexdigest()[:16]
+    return beside, home / hashlib.sha256(bytes(root.resolve())).hexdigest()[:16]
 
 
 def _load(path: Path, key: str) -> Dataset | None:

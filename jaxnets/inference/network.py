@@ -17,9 +17,11 @@ from jaxnets.data.identity import differing_classes
 from jaxnets.devices.layout import AXIS, make_layout
 from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
-from jaxnets.models import create_abstract
+from jaxnets.models import create_abstract, create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.models.names import check_names
+from jaxnets.models.torch_names import from_state_dict
+from jaxnets.pretrained import Weights
 from jaxnets.runs.workdir import CONFIG, read_config
 
 
@@ -168,6 +170,41 @@ def load_member(workdir: Path, which: str = "best") -> Member:
     )
 
 
+def of_weights(weights: Weights) -> Member:
+    """The network of weights that were read by name or from a file.
+
+    Raises:
+        UserError: weights that do not fit their network or are not finite.
+    """
+    config, where = weights.config, Path(weights.source)
+    try:
+        checks.held(weights.options, len(weights.tensors))
+        model = create_empty(
+            weights.model,
+            weights.num_classes,
+            dtype=jnp.dtype(config.dtype),
+            param_dtype=jnp.dtype(PARAM_DTYPES[config.dtype]),
+            **weights.options,
+        )
+        from_state_dict(model, weights.tensors)
+    except UserError as e:
+        raise UserError(f"{where}: {e}", e.details) from e
+    network, params, stats = split(model)
+    _check_finite(params | stats, where)
+    return Member(
+        where,
+        int(weights.meta.get("step", 0)),
+        is_best=weights.meta.get("selected_on") is not None,
+        config=config,
+        meta=dict(weights.meta),
+        network=network,
+        params=params,
+        stats=stats,
+        num_classes=weights.num_classes,
+        notes=weights.notes,
+    )
+
+
 def load_members(workdirs: Sequence[Path], which: str = "best") -> list[Member]:
     """The networks of several runs, which may differ in all but their classes and image size.
 
@@ -178,8 +215,14 @@ def load_members(workdirs: Sequence[Path], which: str = "best") -> list[Member]:
         if workdir.resolve() in [other.resolve() for other in workdirs[:i]]:
             raise UserError(f"--workdir {workdir}: the same run twice is no ensemble; leave it out")
     members = [load_member(workdir, which) for workdir in workdirs]
-    first = members[0]
+    check_together(members)
+    return members
+
+
+def check_together(members: Sequence[Member]) -> None:
+    """Raises a UserError unless the networks have the same classes and image size."""
     for other in members[1:]:
+        first = members[0]
         both = f"{first.workdir} and {other.workdir}"
         if other.class_names != first.class_names:
             difference = differing_classes(first.class_names, other.class_names)
@@ -188,7 +231,6 @@ def load_members(workdirs: Sequence[Path], which: str = "best") -> list[Member]:
             raise UserError(
                 f"{both} take images of different sizes: {first.image_size} and {other.image_size}"
             )
-    return members
 
 
 def log_probabilities(
@@ -236,10 +278,14 @@ def _weights(config: Any, state: dict, where: Path) -> Arrays:
         if "slow" not in (state.get("opt_state") or ()):
             raise UserError(f"{where}: has no slow weights, which config.eval_weights asks for")
         params = state["opt_state"]["slow"]
-    for name, value in (params | state["stats"]).items():
+    _check_finite(params | state["stats"], where)
+    return params
+
+
+def _check_finite(arrays: Arrays, where: Path) -> None:
+    for name, value in arrays.items():
         if not np.isfinite(np.asarray(value)).all():
             raise UserError(f"{where}: {name} is not finite; take another --checkpoint")
-    return params
 
 
 def _network(

@@ -11,6 +11,8 @@ from jaxnets import checks
 from jaxnets.config import networks
 from jaxnets.config.networks import MODELS
 from jaxnets.errors import UserError
+from jaxnets.models.torch_names import from_state_dict
+from jaxnets.pretrained.weights import find
 
 
 def list_models() -> list[str]:
@@ -33,6 +35,7 @@ def create_model(
     name: str,
     num_classes: int | None = None,
     *,
+    pretrained: bool | str = False,
     dtype: jnp.dtype | None = None,
     param_dtype: jnp.dtype = jnp.float32,
     rngs: nnx.Rngs | None = None,
@@ -43,6 +46,8 @@ def create_model(
     Args:
         name: one of `list_models()`.
         num_classes: logits; the documented number (10, or 100 for cifar100_*) if left out.
+        pretrained: weights that come with the project, by name (`jaxnets.list_pretrained()`), which
+            say the options that are not given; True for those of just this network.
         dtype: of the computation, as in Flax: None follows input and parameters.  The logits are
             float32 also where it is bfloat16.
         param_dtype: of the parameters.  BatchNorm statistics are kept in it, and at least float32.
@@ -50,7 +55,8 @@ def create_model(
         options: the model's own, see `model_options(name)`.
 
     Raises:
-        UserError: unknown name, option or value, in one line with the allowed ones.
+        UserError: unknown name, option or value, in one line with the allowed ones; or no such
+            weights, damaged ones, or ones of another network.
 
     >>> model = create_model("se_resnet", num_channels=16)
     >>> model.eval()
@@ -59,13 +65,19 @@ def create_model(
     """
     cls = model_class(name)
     networks.check_options(name, options)
+    weights = find(name, pretrained, num_classes, options) if pretrained else None
+    if weights is not None:
+        num_classes, options = weights.num_classes, weights.options | options
     checks.network(name, num_classes, model_options(name) | options)
     if num_classes is not None:
         options["num_classes"] = num_classes
     rngs = nnx.Rngs(0) if rngs is None else rngs
     if not isinstance(rngs, nnx.Rngs):
         raise UserError(f"rngs={rngs!r}: give streams, such as rngs=nnx.Rngs(0) (flax.nnx)")
-    return cls(dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)
+    model = cls(dtype=dtype, param_dtype=param_dtype, rngs=rngs, **options)
+    if weights is not None:
+        from_state_dict(model, weights.tensors)
+    return model
 
 
 def create_abstract(name: str, num_classes: int | None = None, **options) -> nnx.Module:

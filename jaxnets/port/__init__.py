@@ -15,12 +15,14 @@ from jaxnets.models.torch_names import from_state_dict, slots, to_state_dict
 from jaxnets.port.adapters import fitting
 from jaxnets.port.files import is_run, load, save
 from jaxnets.port.modules import from_torch, to_torch
+from jaxnets.port.weights import read_weights
 
 __all__ = [
     "from_state_dict",
     "from_torch",
     "load",
     "load_weights",
+    "read_weights",
     "save",
     "to_state_dict",
     "to_torch",

@@ -8,7 +8,6 @@ from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.models.torch_names import StateDict
 from jaxnets.port import folder, runs
-from jaxnets.port.convert import workdir_file
 from jaxnets.port.files import check_destination, is_folder, place, writing
 from jaxnets.port.fit import compare
 from jaxnets.port.run_writers import (
@@ -20,6 +19,7 @@ from jaxnets.port.run_writers import (
 )
 from jaxnets.port.runs import TrainingRun
 from jaxnets.port.verify import Differences, differences
+from jaxnets.port.weights import workdir_file
 from jaxnets.runs.log import METRICS
 from jaxnets.runs.workdir import check_workdir
 

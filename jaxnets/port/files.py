@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from jaxnets.errors import UserError
+from jaxnets.files import safetensors
 from jaxnets.files.atomic import removing, replace
-from jaxnets.files.regular import read_bytes
 from jaxnets.models.torch_names import WRAPPING, StateDict, clean_names
 from jaxnets.port import folder, foreign
 from jaxnets.port.guess import Model, guess, with_shared_names
@@ -20,15 +19,6 @@ from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_fi
 
 # Where training scripts put the state_dict inside a larger checkpoint.
 _WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
-# The dtypes of safetensors that weights have.
-_DTYPES = {
-    "BF16": ml_dtypes.bfloat16,
-    "F16": np.float16,
-    "F32": np.float32,
-    "F64": np.float64,
-    "I32": np.int32,
-    "I64": np.int64,
-}
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 # Of files that others keep weights in; a folder of such a name is a mistake.
@@ -97,7 +87,7 @@ def read(path: Path, checkpoint: str = "best") -> Content:
     elif not path.is_file():
         raise UserError(f"{path}: no such file")
     elif path.suffix == ".safetensors":
-        tensors, rest = _load_safetensors(path), {}
+        tensors, rest = safetensors.read(path).tensors, {}
     else:
         tensors, rest = _load_torch(path)
     if not tensors:
@@ -133,7 +123,7 @@ def save(
 
     def write(aside: Path) -> None:
         if path.suffix == ".safetensors":
-            aside.write_bytes(_safetensors(state_dict))
+            aside.write_bytes(safetensors.serialize(state_dict))
         elif is_folder(path):
             folder.save(aside, state_dict, model or guess(dict(state_dict)))
         else:
@@ -193,33 +183,6 @@ def check_destination(path: Path, force: bool) -> None:
         raise UserError(f"{path}: is {'a' if path.is_dir() else 'no'} folder; choose another name")
     if path.is_dir() and not folder.is_ported(path):
         raise UserError(f"{path}: holds more than ported weights; choose another name")
-
-
-def _load_safetensors(path: Path) -> StateDict:
-    from safetensors import deserialize
-
-    try:
-        return {
-            name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            for name, entry in sorted(deserialize(read_bytes(path)), key=lambda item: item[0])
-        }
-    except Exception as e:
-        reason = f"dtype {e}" if isinstance(e, KeyError) else one_line(e)
-        raise UserError(f"{path}: not a safetensors file of weights, or damaged ({reason})") from e
-
-
-def _safetensors(state_dict: Mapping[str, np.ndarray]) -> bytes:
-    from safetensors import TensorSpec, serialize
-
-    # The specifications hold addresses only: the arrays must be whole, and live until it is done.
-    arrays = {name: np.asarray(value, order="C") for name, value in state_dict.items()}
-    specs = {
-        name: TensorSpec(
-            dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes
-        )
-        for name, a in arrays.items()
-    }
-    return bytes(serialize(specs, metadata={"format": "pt"}))
 
 
 def _load_torch(path: Path) -> tuple[StateDict, Mapping[str, Any]]:

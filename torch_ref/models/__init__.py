@@ -3,10 +3,12 @@
 import importlib
 import inspect
 
+import torch
 from torch import nn
 
 from jaxnets import checks
 from jaxnets.errors import unknown
+from jaxnets.pretrained.weights import find
 
 MODELS = {
     "se_resnet": ("se_resnet", "SEResNet"),
@@ -21,8 +23,13 @@ MODELS = {
 }
 
 
-def create_model(name: str, num_classes: int | None = None, **options) -> nn.Module:
+def create_model(
+    name: str, num_classes: int | None = None, *, pretrained: bool | str = False, **options
+) -> nn.Module:
     """The twin of `jaxnets.create_model(name, num_classes, **options)`, on NCHW tensors.
+
+    Args:
+        pretrained: weights that come with the project, as there.
 
     Raises:
         UserError: unknown name, option or value, in the same line as there.
@@ -36,7 +43,14 @@ def create_model(name: str, num_classes: int | None = None, **options) -> nn.Mod
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
+    weights = find(name, pretrained, num_classes, options) if pretrained else None
+    if weights is not None:
+        num_classes, options = weights.num_classes, weights.options | options
     checks.network(name, num_classes, known | options)
     if num_classes is not None:
         options["num_classes"] = num_classes
-    return twin(**options)
+    model = twin(**options)
+    if weights is not None:
+        tensors = {key: torch.tensor(value) for key, value in weights.tensors.items()}
+        model.load_state_dict(tensors)
+    return model

@@ -1,0 +1,79 @@
+"""Safetensors files: arrays by name, and texts beside them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from jaxnets.errors import UserError
+from jaxnets.files.regular import read_bytes
+
+# The dtypes of safetensors that weights have.
+_DTYPES = {
+    "BF16": ml_dtypes.bfloat16,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I32": np.int32,
+    "I64": np.int64,
+}
+_TEXTS = "__metadata__"
+
+
+class Content(NamedTuple):
+    """What such a file holds: arrays by name, in the order of names, and texts by key."""
+
+    tensors: dict[str, np.ndarray]
+    texts: dict[str, str]
+
+
+def read(path: Path) -> Content:
+    """The content of a file.  Raises: as `parse`, and where it cannot be read."""
+    try:
+        data = read_bytes(path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> Content:
+    """The content of a file's bytes; the arrays are read-only.
+
+    Args:
+        path: what the error calls it.
+
+    Raises:
+        UserError: not of this format, damaged, or of dtypes that weights do not have.
+    """
+    from safetensors import deserialize
+
+    try:
+        tensors = {
+            name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in sorted(deserialize(data), key=lambda item: item[0])
+        }
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return Content(tensors, header.get(_TEXTS, {}))
+    except Exception as e:  # the library raises nearly anything
+        reason = str(e).partition("\n")[0][:160] or type(e).__name__
+        reason = f"dtype {e}" if isinstance(e, KeyError) else reason
+        raise UserError(f"{path}: not a safetensors file of weights, or damaged ({reason})") from e
+
+
+def serialize(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a file with these arrays, and with texts beside them."""
+    from safetensors import TensorSpec
+    from safetensors import serialize as serialized
+
+    # The specifications hold addresses only: the arrays must be whole, and live until it is done.
+    arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    specs = {
+        name: TensorSpec(
+            dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes
+        )
+        for name, a in arrays.items()
+    }
+    return bytes(serialized(specs, metadata={"format": "pt", **(texts or {})}))

@@ -1,0 +1,160 @@
+"""Weights of any kind with what they belong to: by name, of a file, of a run."""
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxnets import config as configs
+from jaxnets import pretrained
+from jaxnets.checkpoints import store
+from jaxnets.errors import UserError
+from jaxnets.models import model_options
+from jaxnets.models.torch_names import StateDict
+from jaxnets.port import adapters, folder
+from jaxnets.port.files import is_folder, is_run, read
+from jaxnets.port.fit import fit
+from jaxnets.port.guess import Model, describe, guess, num_classes
+from jaxnets.pretrained import Weights
+from jaxnets.pretrained.weights import is_described
+from jaxnets.runs.workdir import CHECKPOINTS, read_config
+
+# The files of torch_ref.train, by the checkpoint that each is.
+TORCH_FILES = dict(zip(("last", "best"), CHECKPOINTS["torch_ref.train"], strict=True))
+
+
+class Source(NamedTuple):
+    """The weights of a file or a run, in the form of the model that they are of."""
+
+    model: Model
+    told_by: str
+    """How the model is known."""
+    state_dict: StateDict
+    adapted: list[str]
+    """What had another form there, a line each."""
+    rest: Mapping[str, Any]
+    """What else is in a file: optimizer, configuration, epoch and the like."""
+
+
+def read_weights(
+    source: str | Path, *, checkpoint: str = "best", model: Model | None = None
+) -> Weights:
+    """Weights by name, of a file or of a run, with configuration, classes and preprocessing.
+
+    Args:
+        source: a name of `jaxnets.list_pretrained()`, or a path as for `jaxnets.port.load`.
+        checkpoint: of a run: "best", "last" or a step.
+        model: of a file that does not say it; guessed by names and shapes if left out.
+
+    Of a file that says neither classes nor preprocessing, those of CIFAR are assumed; a note of
+    the result says so.
+
+    Raises:
+        UserError: no such name, file or run, a damaged one, one that does not fit its model, or a
+            model given for what says its own.
+    """
+    path = Path(source)
+    if str(source) in pretrained.list_pretrained() or is_described(path):
+        found = pretrained.load(source)
+        if model is not None:
+            raise UserError(f"{source}: says itself that it is {found.model}; leave out --model")
+        return found
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        return pretrained.load(source)  # which knows the nearest name
+    read = read_source(path, checkpoint, model=model)
+    config, meta, notes = _said_by_run(path, checkpoint) or _said_in(read.rest, read.model, path)
+    return Weights(str(source), read.state_dict, config, meta, notes=(*notes, *read.adapted))
+
+
+def read_source(
+    src: Path, checkpoint: str = "best", *, model: Model | None = None, dtype: str | None = None
+) -> Source:
+    """The weights of a file or a run: every tensor used once, every slot filled once.
+
+    Args:
+        src: as for `jaxnets.port.load`, or a workdir of torch_ref.train.
+        model: whose weights they are; else config.json says it, or names and shapes do.
+        dtype: a key of DTYPES for all floating tensors; kept as they are if left out.
+
+    Raises:
+        UserError: what does not fit, in one line.
+    """
+    src = workdir_file(src, checkpoint)
+    notes: Sequence[str] = ()
+    rest: Mapping[str, Any] = {}
+    if is_run(src):
+        workdir, checkpoint = folder.resolve(src, checkpoint)
+        told_by = "given" if model else f"by {workdir / folder.CONFIG}"
+        model = model or folder.read_model(workdir)
+        state_dict = folder.load(workdir, checkpoint, model)
+    else:
+        state_dict, rest, notes = read(src, checkpoint)
+        told_by, model = recognize(state_dict, rest, model)
+    shapes = {k: v.shape for k, v in state_dict.items()}
+    if model.num_classes is None:
+        model = model._replace(num_classes=num_classes(shapes))
+    try:
+        entries = describe(model, len(shapes))
+        plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
+        state_dict = fit(plan.apply(state_dict), entries, dtype)
+    except UserError as e:
+        raise UserError(f"{src}: {e}", e.details) from e
+    return Source(model, told_by, state_dict, [*notes, *plan.notes(shapes)], rest)
+
+
+def _said_by_run(src: Path, checkpoint: str) -> tuple[Any, Mapping[str, Any], list[str]] | None:
+    """Configuration and meta of a run of jaxnets.train; None of a file."""
+    if not is_run(src := workdir_file(src, checkpoint)):
+        return None
+    workdir, checkpoint = folder.resolve(src, checkpoint)
+    return read_config(workdir), store.read(workdir, checkpoint).meta, []
+
+
+def _said_in(
+    rest: Mapping[str, Any], model: Model, path: Path
+) -> tuple[Any, Mapping[str, Any], list[str]]:
+    """The same of a file, as far as it says it."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):  # no configuration, or another's
+        config = configs.from_json(json.dumps(rest["config"]))
+        known = ("class_names", "epoch", "step", "selected_on", "data")
+        return config, {key: rest[key] for key in known if key in rest}, []
+    network = {"name": model.name, "num_classes": model.num_classes, **model.options}
+    config = configs.from_json(json.dumps({"model": network}))
+    return config, {}, [f"{path} names no data: CIFAR-10 and its normalisation are assumed"]
+
+
+def workdir_file(src: Path, checkpoint: str) -> Path:
+    """The file of a checkpoint where `src` is a workdir of torch_ref.train; else `src`."""
+    file = src / TORCH_FILES.get(checkpoint, "")
+    is_twins = checkpoint in TORCH_FILES and is_folder(src) and file.is_file()
+    return file if is_twins else src
+
+
+def recognize(
+    state_dict: StateDict, rest: Mapping[str, object], model: Model | None
+) -> tuple[str, Model]:
+    """How the model of a file is known, and the model: given, in its configuration, or guessed.
+
+    Args:
+        rest: what else is in the file.
+
+    Raises:
+        UserError: no model fits; it says what is wrong with the nearest one.
+    """
+    if model is not None:
+        return "given", model
+    try:
+        model = folder.model_in(rest["config"])
+        if model.options.keys() <= model_options(model.name).keys():
+            return "by the configuration in it", model
+    except (UserError, LookupError, TypeError, ValueError):
+        pass  # none, or one of another kind
+    shapes = {k: v.shape for k, v in state_dict.items()}
+    first: UserError | None = None
+    for plan in adapters.plans(shapes):
+        try:
+            return "by names and shapes", guess(plan.apply(state_dict))
+        except UserError as e:
+            first = first or e
+    raise first
