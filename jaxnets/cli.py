@@ -245,14 +245,37 @@ def _number(kind: Callable, what: str, least: float, most: float) -> Callable[[s
     return parse
 
 
-def add_workdirs(parser: Parser) -> None:
+def add_networks(parser: Parser) -> None:
+    """Adds --workdir, --checkpoint and --weights, for `port.networks.load_networks`."""
+    add_workdirs(parser, required=False)
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME|FILE",
+        help="weights by name (python -m jaxnets.models --pretrained), or files of them",
+    )
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|last|STEP", help="of runs (default: best)"
+    )
+
+
+def check_networks(args: argparse.Namespace) -> None:
+    """Raises a UserError where neither a run nor weights are named."""
+    if not args.workdir and not args.weights:
+        raise UserError("no network: name a run by --workdir, or weights by --weights")
+
+
+def add_workdirs(parser: Parser, *, required: bool = True) -> None:
     """Adds --workdir for one run or several; given again, it adds to them."""
     parser.add_argument(
         "--workdir",
         type=Path,
         nargs="+",
         action="extend",
-        required=True,
+        required=required,
+        default=[],
         metavar="DIR",
         help="one or more runs of jaxnets.train",
     )

@@ -3,13 +3,15 @@
     python -m jaxnets.evaluate --workdir runs/x
     python -m jaxnets.evaluate --workdir runs/x --checkpoint last --split val
     python -m jaxnets.evaluate --workdir runs/a runs/b runs/c --output runs/abc
+    python -m jaxnets.evaluate --weights se_resnet_small
 
 Prints loss, accuracy, top-5 and the per-class report, and writes metrics.json, curves.png and
 confusion.png into <workdir>/report, or into --output.  Results of any other checkpoint than the
 best, or of another split than test, go into their own folder, such as <workdir>/report-last.  A
 validation split, if config.data.val_fraction made one, is reported too.
 
-An ensemble's probabilities are the mean of its members'.  Its report is written only into --output.
+An ensemble's probabilities are the mean of its members'.  Its report, and that of weights that lie
+in no workdir, is written only into --output.
 """
 
 import json
@@ -35,48 +37,47 @@ SPLITS = {"test": "test set", "val": "validation split"}
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     parser = cli.Parser("jaxnets.evaluate", __doc__)
-    cli.add_workdirs(parser)
+    cli.add_networks(parser)
     add = parser.add_argument
-    add("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
     add("--split", choices=SPLITS, default="test", help="what to report on (default: test)")
     add("--data-dir", help="where the data lies, if not where training found it")
     add(
         "--output", type=Path, metavar="DIR", help="where to write (default: report in the workdir)"
     )
     args = parser.parse_args(argv)
-    configs = [read_config(workdir) for workdir in args.workdir]
-    if args.data_dir is not None:
-        configs[0].data.dir = args.data_dir
-    only = args.workdir[0] if len(args.workdir) == 1 else None
+    cli.check_networks(args)
+    for workdir in args.workdir:
+        read_config(workdir)
+    only = args.workdir[0] if len(args.workdir) == 1 and not args.weights else None
     folder = args.output or (only and report_folder(only, args.checkpoint, args.split))
     if folder is not None:  # before the minutes that an evaluation may take
         check_folder(folder, f"--output {folder}")
 
-    from jaxnets.devices import runtime
-
-    runtime.setup("float64" if "float64" in {config.dtype for config in configs} else "float32")
-
     from jaxnets.data.identity import describe
-    from jaxnets.inference.network import load_members
+    from jaxnets.port.networks import load_networks
     from jaxnets.report.classification import format_report
     from jaxnets.runs.workdir import note_older
     from jaxnets.tables import terminal_width
 
-    members = load_members(args.workdir, args.checkpoint)
+    members = load_networks(args)
+    config = members[0].config
+    if args.data_dir is not None:
+        config.data.dir = args.data_dir
     for note in (note for member in members for note in member.notes):
         print(f"note: {note}", file=sys.stderr)
     with (
         renamed({"config.data.dir": "--data-dir"}),
-        cli.naming_batch(f"--config.eval_batch_size={configs[0].eval_batch_size}"),
+        cli.naming_batch(f"--config.eval_batch_size={config.eval_batch_size}"),
     ):
-        metrics = {"checkpoint": args.checkpoint} | measure(members, configs[0], args.split)
+        which = args.checkpoint if args.workdir else None
+        metrics = {"checkpoint": which} | measure(members, config, args.split)
     for origin in metrics.get("members", [metrics]):
         if origin["data_changed"]:
             print(describe(origin["workdir"], origin["data_changed"]), file=sys.stderr)
     print(_heading(metrics))
     print(format_report(metrics, terminal_width()))
     if folder is None:
-        print("nothing written; --output DIR keeps the report of an ensemble")
+        print("nothing written; --output DIR keeps the report")
         return 0
     for path in write_report(folder, metrics, only):
         print(f"wrote {path}")
@@ -239,9 +240,10 @@ def _headline(scores: dict[str, Any]) -> dict[str, Any]:
 
 def _heading(metrics: dict[str, Any]) -> str:
     """What was evaluated on what, and the figures above the table."""
-    which, of = metrics["checkpoint"], f"{SPLITS[metrics['split']]} of {metrics['n']:,} images"
+    which = "" if metrics["checkpoint"] is None else f", checkpoint {metrics['checkpoint']}"
+    of = f"{SPLITS[metrics['split']]} of {metrics['n']:,} images"
     if "members" in metrics:
-        lines = [f"ensemble of {len(metrics['members'])}, checkpoint {which}: {of}"]
+        lines = [f"ensemble of {len(metrics['members'])}{which}: {of}"]
         lines += [
             f"{_line(member)}   {member['workdir']} (step {member['step']})"
             for member in metrics["members"]
@@ -251,7 +253,7 @@ def _heading(metrics: dict[str, Any]) -> str:
         at = f"step {metrics['step']}"
         if metrics["epoch"] is not None:
             at += f", epoch {metrics['epoch']}"
-        lines = [f"{metrics['workdir']}, checkpoint {which} ({at}): {of}", _line(metrics)]
+        lines = [f"{metrics['workdir']}{which} ({at}): {of}", _line(metrics)]
     if "val" in metrics:
         val = metrics["val"]
         lines.append(f"{_line(val)}   {SPLITS['val']} of {val['n']:,} images")

@@ -208,3 +208,5 @@ _READERS = {
     ".npy": _read_npy,
     ".npz": _read_npz,
 }
+ARRAYS = tuple(_READERS)
+"""How the names of files of arrays end."""
