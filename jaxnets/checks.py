@@ -1,56 +1,138 @@
-"""Checks of the networks' options: each raises a UserError that names the key and what it allows.
+"""The one way to check a value: a UserError names its key, the value and what it may be.
 
-The same ones for both frameworks: this module imports neither jax nor torch.
+Of one value, of one section of a configuration, and of a network's options.  The same for both
+frameworks: this module imports neither jax nor torch.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, unknown
 
 # Channels or classes of a layer: more is a slip of the finger, and would end the process in C++.
 MOST = 65_536
+LARGEST = 2**31 - 1  # of an int32, which counters and indices are
 BLOCKS = 1_000
 # What a block has at least: two BatchNorms of five; kernels may be shared.
 _TENSORS_OF_A_BLOCK, _FEW_BLOCKS = 10, 64
 MOST_PARAMETERS = 1_000_000_000
+_MISSING = object()
 
 
-def rate(key: str, value: float) -> None:
-    """A dropout rate, in [0, 1)."""
-    if not isinstance(value, Real) or not 0 <= value < 1:
-        raise UserError(f"{key}={value!r}: a rate from 0 up to, not including, 1")
+def require(ok: bool, key: str, value: Any, allowed: str) -> None:
+    """Raises the error unless `ok`."""
+    if not ok:
+        raise UserError(f"{key}={value!r}: {allowed}")
 
 
-def flag(key: str, value: bool) -> None:
+def number(key: str, value: float, interval: str, allowed: str = "") -> float:
+    """A finite number of an interval such as "[0, 1)" or "(0, inf)", as a float.
+
+    Args:
+        allowed: what the error calls it; the interval if left out.
+
+    >>> number("config.optim.lr", 0.1, "[0, inf)")
+    0.1
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    fits = fits and (low < value or (interval[0] == "[" and low == value))
+    fits = fits and (value < high or (interval[-1] == "]" and value == high))
+    open_ended = {"[0, inf)": ">= 0", "(0, inf)": "> 0"}
+    require(fits, key, value, allowed or f"a number {open_ended.get(interval, f'in {interval}')}")
+    return float(value)
+
+
+def flag(key: str, value: bool) -> bool:
     """True or False."""
-    if not isinstance(value, bool):
-        raise UserError(f"{key}={value!r}: True or False")
+    require(isinstance(value, bool), key, value, "True or False")
+    return value
 
 
-def choice(key: str, value: str, choices: Iterable[str]) -> None:
-    """One of a few words."""
+def choice(key: str, value: str, choices: Iterable[str]) -> str:
+    """One of a few words; the error has the nearest."""
     allowed = tuple(choices)
     if value not in allowed:
-        raise UserError(f"{key}={value!r}: choose one of {', '.join(allowed)}")
+        raise unknown(key, value, allowed)
+    return value
 
 
-def whole(key: str, value: int, least: int = 1, most: int = MOST) -> None:
+def whole(key: str, value: int, least: int = 1, most: int = MOST) -> int:
     """A whole number from `least` to `most`."""
-    if not _is_whole(value, least, most):
-        raise UserError(f"{key}={value!r}: a whole number, at least {least}, at most {most}")
+    allowed = f"a whole number, at least {least}, at most {most}"
+    require(_is_whole(value, least, most), key, value, allowed)
+    return int(value)
 
 
 def wholes(key: str, values: Sequence[int], length: int, least: int = 1, most: int = MOST) -> None:
     """`length` whole numbers, each from `least` to `most`."""
     listed = isinstance(values, Sequence) and not isinstance(values, str)
-    if not listed or len(values) != length or not all(_is_whole(v, least, most) for v in values):
-        shown = tuple(values) if listed else values
-        raise UserError(
-            f"{key}={shown!r}: {length} whole numbers, one a stage, each at least {least}, at "
-            f"most {most}"
-        )
+    fits = listed and len(values) == length and all(_is_whole(v, least, most) for v in values)
+    allowed = f"{length} whole numbers, one a stage, each at least {least}, at most {most}"
+    require(fits, key, tuple(values) if listed else values, allowed)
+
+
+def increasing(key: str, values: Sequence[int], unit: str) -> Sequence[int]:
+    """Whole numbers above 0, of which each is larger than the one before."""
+    fits = isinstance(values, Sequence) and len(values) > 0
+    fits = fits and all(_is_whole(v, 1, LARGEST) for v in values)
+    fits = fits and all(a < b for a, b in itertools.pairwise(values))
+    require(fits, key, values, f"strictly increasing whole numbers of {unit} > 0")
+    return values
+
+
+def bounds(key: str, pair: Sequence[float], most: float) -> tuple[float, float]:
+    """(low, high) with 0 < low <= high <= most."""
+    try:
+        fits = len(pair) == 2 and 0 < pair[0] <= pair[1] <= most
+    except TypeError:
+        fits = False
+    require(fits, key, pair, f"(low, high) with 0 < low <= high <= {most:g}")
+    return float(pair[0]), float(pair[1])
+
+
+class Section(NamedTuple):
+    """One section of a configuration, whose keys are read with the checks of this module.
+
+    A key that is absent or None has the default that is given; without one that is an error.
+
+    path: how errors name it, such as config.optim.
+    """
+
+    path: str
+    config: Any
+
+    def key(self, name: str) -> str:
+        """How errors name a key."""
+        return f"{self.path}.{name}"
+
+    def get(self, name: str, default: Any = _MISSING) -> Any:
+        """A key's value, unchecked."""
+        value = getattr(self.config, name, None)
+        if value is None:
+            value = default
+        if value is _MISSING:
+            raise UserError(f"{self.key(name)} is missing: give it a value")
+        return value
+
+    def choice(self, name: str, choices: Iterable[str], default: Any = _MISSING) -> str:
+        return choice(self.key(name), self.get(name, default), choices)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        return flag(self.key(name), self.get(name, default))
+
+    def number(self, name: str, interval: str, default: Any = _MISSING, allowed: str = "") -> float:
+        return number(self.key(name), self.get(name, default), interval, allowed)
+
+    def whole(
+        self, name: str, least: int, most: int = LARGEST, *, default: Any = _MISSING
+    ) -> int | None:
+        """None only where that is the default."""
+        value = self.get(name, default)
+        return None if value is None else whole(self.key(name), value, least, most)
 
 
 def parameters(name: str, count: int) -> None:
@@ -71,11 +153,8 @@ def scaled(width: float) -> Callable[[int], int]:
 
     def scale(channels: int) -> int:
         value = channels * width if isinstance(width, Real) else 0
-        if not 0 < value <= MOST or value != int(value):
-            raise UserError(
-                f"width={width!r}: a positive factor that keeps every channel count whole, such as "
-                "0.25, 0.5, 1 or 2"
-            )
+        allowed = "a positive factor that keeps every channel count whole, such as 0.25, 0.5, 1"
+        require(0 < value <= MOST and value == int(value), "width", width, f"{allowed} or 2")
         return int(value)
 
     return scale
@@ -87,8 +166,8 @@ def held(options: Mapping[str, object], tensors: int) -> None:
         value = options.get(key)
         counts = value if isinstance(value, Sequence) else [value]
         blocks = sum(n for n in counts if isinstance(n, Integral))
-        if blocks > max(_FEW_BLOCKS, tensors / _TENSORS_OF_A_BLOCK):
-            raise UserError(f"{key}={value!r}: far more blocks than {tensors:,} tensors can be of")
+        fits = blocks <= max(_FEW_BLOCKS, tensors / _TENSORS_OF_A_BLOCK)
+        require(fits, key, value, f"far more blocks than {tensors:,} tensors can be of")
 
 
 def images(x: Any, channels: int) -> None:
@@ -120,12 +199,12 @@ def _se_resnet(
     avg_pool_kernel_size: int | None,
 ) -> None:
     choice("se", se, ("stem", "block", "none"))
-    rate("drop", drop)
+    number("drop", drop, "[0, 1)")
     # An excitation squeezes to a sixteenth of the channels.
     whole("num_channels", num_channels, least=1 if se == "none" else 16)
     stages = len(num_blocks) if isinstance(num_blocks, Sequence) else 0
-    if not 1 <= stages <= 6:
-        raise UserError(f"num_blocks={num_blocks!r}: the blocks of each of one to six stages")
+    allowed = "the blocks of each of one to six stages"
+    require(1 <= stages <= 6, "num_blocks", num_blocks, allowed)
     wholes("num_blocks", num_blocks, stages, most=BLOCKS)
     for key, sizes in (
         ("conv_kernel_sizes", conv_kernel_sizes),
@@ -133,14 +212,12 @@ def _se_resnet(
     ):
         if sizes is not None:
             wholes(key, sizes, stages)
-            if any(k % 2 == 0 for k in sizes):
-                raise UserError(f"{key}={tuple(sizes)}: odd sizes, so that padding is symmetric")
+            odd = all(k % 2 for k in sizes)
+            require(odd, key, tuple(sizes), "odd sizes, so that padding is symmetric")
     left = 32 // 2 ** (stages - 1)
-    if avg_pool_kernel_size not in (None, left):
-        raise UserError(
-            f"avg_pool_kernel_size={avg_pool_kernel_size}: {stages} stages leave {left}x{left} "
-            f"pixels; give {left} or leave it out"
-        )
+    allowed = f"{stages} stages leave {left}x{left} pixels; give {left} or leave it out"
+    fits = avg_pool_kernel_size in (None, left)
+    require(fits, "avg_pool_kernel_size", avg_pool_kernel_size, allowed)
 
 
 def _mish_se_resnet18(
@@ -150,28 +227,28 @@ def _mish_se_resnet18(
     flag("se", se)
     wholes("widths", widths, 4, least=16 if se else 1)
     wholes("num_blocks", num_blocks, 4, most=BLOCKS)
-    rate("drop", drop)
+    number("drop", drop, "[0, 1)")
 
 
 def _dense_se_resnet(*, depth: int, widths: Sequence[int], share: str, drop: float) -> None:
     whole("depth", depth, most=BLOCKS)
     wholes("widths", widths, 3, least=16)
     choice("share", share, ("none", "third", "second_third", "all"))
-    rate("drop", drop)
+    number("drop", drop, "[0, 1)")
 
 
 def _cifar100(*, drop: float, width: float, conv_drop: float = 0.0, **flags: bool) -> None:
     # The width is checked where it meets the channels, by `scaled`.
     for key, value in flags.items():
         flag(key, value)
-    rate("drop", drop)
-    rate("conv_drop", conv_drop)
+    number("drop", drop, "[0, 1)")
+    number("conv_drop", conv_drop, "[0, 1)")
 
 
 def _resnet18(*, num_blocks: Sequence[int], num_channels: int, drop: float) -> None:
     wholes("num_blocks", num_blocks, 4, most=BLOCKS)
     whole("num_channels", num_channels)
-    rate("drop", drop)
+    number("drop", drop, "[0, 1)")
 
 
 _OPTIONS: dict[str, Callable[..., None]] = {

@@ -287,8 +287,8 @@ MUTANTS = [
     mutant(
         "a cosine ends at 0 whatever end_lr says",
         f"{AUTHORS}::test_rates_over_the_whole_run[se_resnet:documented]",
-        ("jaxnets/optim/build.py", 'end_lr = config.number("end_lr", allowed, '
-         "lambda v: 0 <= v <= base_lr, 0.0)", "end_lr = 0.0"),
+        ("jaxnets/optim/build.py", 'end_lr = config.number("end_lr", f"[0, {base_lr}]", 0.0, '
+         "allowed)", "end_lr = 0.0"),
         ("torch_ref/optim.py", 'name, end_lr = config.name, _get(config, "end_lr", 0.0)',
          "name, end_lr = config.name, 0.0"),
     ),

@@ -297,7 +297,7 @@ def test_options_of_a_network_are_refused_in_the_same_line(name, options):
         (torch_ref.train, "--workdi=x", "did you mean --workdir?"),
         (torch_ref.train, "--config.optim.lrr=1", "did you mean --config.optim.lr?"),
         (torch_ref.train, "--config.schedule.name=cosin", "unknown schedule 'cosin'"),
-        (torch_ref.train, "--config.model.se=all", "config.model: se='all': choose one of stem"),
+        (torch_ref.train, "--config.model.se=all", "config.model: unknown se 'all'. Known: block"),
         (torch_ref.train, "--config.batch_size=91", "at most the 90 images"),
         (torch_ref.train, "--config.on_nan=restore", "torch_ref.train only knows stop"),
         (torch_ref.train, "--config.optim.lr=1e30", "the loss or the gradients are not finite"),

@@ -204,14 +204,14 @@ def test_policies_use_the_operations_and_magnitudes_of_the_paper():
         (Config(ops=("flip",)), ["config.augment.flip.p", "missing"]),
         (
             config("crop", crop=Config(padding=-1)),
-            ["config.augment.crop.padding", "-1", "0 to 1024"],
+            ["config.augment.crop.padding", "-1", "at most 1024"],
         ),
         (config("crop", crop=Config(padding=2.5)), ["config.augment.crop.padding", "2.5"]),
-        (config("flip", flip=Config(p=1.5)), ["config.augment.flip.p", "1.5", "0 to 1"]),
+        (config("flip", flip=Config(p=1.5)), ["config.augment.flip.p", "1.5", "[0, 1]"]),
         (config("flip", flip=Config(p=math.nan)), ["config.augment.flip.p", "nan"]),
         (
             config("rotation", rotation=Config(degrees=-5)),
-            ["config.augment.rotation.degrees", "0 to 180"],
+            ["config.augment.rotation.degrees", "[0, 180]"],
         ),
         (
             config("random_resized_crop", random_resized_crop=Config(scale=(1, 0.9), ratio=(1, 1))),
@@ -223,7 +223,7 @@ def test_policies_use_the_operations_and_magnitudes_of_the_paper():
         ),
         (
             config("jitter", jitter=Config(brightness=0.1, contrast=0, saturation=0, hue=0.6)),
-            ["config.augment.jitter.hue", "0.6", "to 0.5"],
+            ["config.augment.jitter.hue", "0.6", "[0, 0.5]"],
         ),
         (
             config("jitter", jitter=Config(brightness="a", contrast=0, saturation=0, hue=0)),

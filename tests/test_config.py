@@ -301,7 +301,7 @@ def test_a_wheel_has_the_recipes_and_weights(tmp_path):
          "config.eval_weights=slow"),
         ([QUICKSTART, "--config.loss.label_smoothing=1"], "config.loss.label_smoothing"),
         ([QUICKSTART, "--config.model.name=resnet"], "did you mean 'resnet18'"),
-        ([QUICKSTART, "--config.model.se=all"], "config.model: se='all': choose one of"),
+        ([QUICKSTART, "--config.model.se=all"], "config.model: unknown se 'all'. Known: block,"),
         ([QUICKSTART, "--config.model.num_channels=8"], "num_channels=8"),
         ([QUICKSTART, "--config.model.num_classes=5"],
          "config.model.num_classes=5: at least 10, the classes of digits"),

@@ -229,11 +229,17 @@ def test_a_class_without_a_readable_image_is_an_error(mine):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--config.data.name=folder", "--config.data.image_size=0"], "image_size=0: 1 to 1024"),
+        (
+            ["--config.data.name=folder", "--config.data.image_size=0"],
+            "image_size=0: a whole number, at least 1, at most 1024",
+        ),
         (["--config.data.name=folder", "--config.data.image_size=1025"], "image_size=1025"),
         (["--config.data.image_size=48"], "only for config.data.name=folder"),
         (["--config.data.name=foldr"], "did you mean 'folder'"),
-        (["--config.data.name=folder", "--config.data.test_fraction=1"], "at least 0, below 1"),
+        (
+            ["--config.data.name=folder", "--config.data.test_fraction=1"],
+            "test_fraction=1.0: a number in [0, 1)",
+        ),
         (["--config.data.test_fraction=0.2"], "only for config.data.name=folder; digits has a"),
     ],
 )

@@ -227,7 +227,11 @@ def test_copies_that_differ_are_refused():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mish_se_resnet18", {"activation": "gelu"}, "activation='gelu': choose one of mish, relu"),
+        (
+            "mish_se_resnet18",
+            {"activation": "gelu"},
+            "unknown activation 'gelu'. Known: mish, relu",
+        ),
         ("mish_se_resnet18", {"se": "stem"}, "se='stem': True or False"),
         (
             "mish_se_resnet18",
@@ -237,7 +241,7 @@ def test_copies_that_differ_are_refused():
         ("mish_se_resnet18", {"widths": (16, 16)}, "widths=(16, 16): 4 whole numbers"),
         ("mish_se_resnet18", {"num_blocks": (2, 2, 2, 0)}, "each at least 1"),
         ("mish_se_resnet18", {"num_blocks": 2}, "num_blocks=2: 4 whole numbers"),
-        ("mish_se_resnet18", {"drop": 1.0}, "drop=1.0: a rate from 0 up to, not including, 1"),
+        ("mish_se_resnet18", {"drop": 1.0}, "drop=1.0: a number in [0, 1)"),
         ("dense_se_resnet", {"share": "first"}, "none, third, second_third, all"),
         ("dense_se_resnet", {"depth": 0}, "depth=0: a whole number, at least 1"),
         ("se_resnet", {"num_channels": 10**11}, "at least 16, at most 65536"),

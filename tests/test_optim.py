@@ -55,36 +55,36 @@ def _params(dtype=jnp.float32):
 
 BAD = [
     ({"optim.name": "sdg"}, "unknown config.optim.name 'sdg'; did you mean 'sgd'?"),
-    ({"optim.lr": -0.1}, "config.optim.lr=-0.1: must be a number >= 0"),
-    ({"optim.lr": float("nan")}, "config.optim.lr=nan: must be a number >= 0"),
-    ({"optim.lr": "fast"}, "config.optim.lr='fast': must be a number >= 0"),
+    ({"optim.lr": -0.1}, "config.optim.lr=-0.1: a number >= 0"),
+    ({"optim.lr": float("nan")}, "config.optim.lr=nan: a number >= 0"),
+    ({"optim.lr": "fast"}, "config.optim.lr='fast': a number >= 0"),
     ({"optim.lr": None}, "config.optim.lr is missing"),
-    ({"optim.momentum": 1.0}, "config.optim.momentum=1.0: must be a number in [0, 1)"),
+    ({"optim.momentum": 1.0}, "config.optim.momentum=1.0: a number in [0, 1)"),
     ({"optim.momentum": 0.0, "optim.nesterov": True}, "nesterov=True needs config.optim.momentum"),
-    ({"optim.nesterov": 1}, "config.optim.nesterov=1: must be True or False"),
-    ({"optim.weight_decay": -1e-4}, "config.optim.weight_decay=-0.0001: must be a number >= 0"),
+    ({"optim.nesterov": 1}, "config.optim.nesterov=1: True or False"),
+    ({"optim.weight_decay": -1e-4}, "config.optim.weight_decay=-0.0001: a number >= 0"),
     ({"optim.name": "adam", "optim.beta1": 1.0}, "config.optim.beta1=1.0: must be"),
     ({"optim.name": "adam", "optim.beta2": -0.1}, "config.optim.beta2=-0.1: must be"),
-    ({"optim.name": "adamw", "optim.eps": -1.0}, "config.optim.eps=-1.0: must be a number >= 0"),
+    ({"optim.name": "adamw", "optim.eps": -1.0}, "config.optim.eps=-1.0: a number >= 0"),
     ({"optim.clip": "vlaue"}, "unknown config.optim.clip 'vlaue'; did you mean 'value'?"),
-    ({"optim.clip_at": 0.0}, "config.optim.clip_at=0.0: must be a number > 0 for clip='value'"),
+    ({"optim.clip_at": 0.0}, "config.optim.clip_at=0.0: a number > 0 for clip='value'"),
     ({"optim.clip_at": None}, "config.optim.clip_at is missing"),
-    ({"optim.lookahead.k": 0}, "config.optim.lookahead.k=0: must be a whole number >= 1"),
-    ({"optim.lookahead.k": 2.5}, "config.optim.lookahead.k=2.5: must be a whole number >= 1"),
-    ({"optim.lookahead.alpha": 0.0}, "lookahead.alpha=0.0: must be a number in (0, 1]"),
+    ({"optim.lookahead.k": 0}, "config.optim.lookahead.k=0: a whole number, at least 1"),
+    ({"optim.lookahead.k": 2.5}, "config.optim.lookahead.k=2.5: a whole number, at least 1"),
+    ({"optim.lookahead.alpha": 0.0}, "lookahead.alpha=0.0: a number in (0, 1]"),
     ({"optim.lookahead.alpha": 1.5}, "config.optim.lookahead.alpha=1.5: must be"),
-    ({"optim.lookahead.first_sync": 2}, "config.optim.lookahead.first_sync=2: must be None"),
+    ({"optim.lookahead.first_sync": 2}, "config.optim.lookahead.first_sync=2: None"),
     ({"schedule.name": "cosin"}, "unknown config.schedule.name 'cosin'; did you mean 'cosine'?"),
     ({"schedule.per": "batch"}, "unknown config.schedule.per 'batch'. Known: epoch, step"),
-    ({"schedule.end_lr": 0.2}, "config.schedule.end_lr=0.2: must be a number from 0 to"),
-    ({"schedule.T_max": 0}, "config.schedule.T_max=0: must be a whole number >= 1"),
+    ({"schedule.end_lr": 0.2}, "config.schedule.end_lr=0.2: a number from 0 to"),
+    ({"schedule.T_max": 0}, "config.schedule.T_max=0: a whole number, at least 1"),
     ({"schedule.warmup_epochs": 30.0}, "shorter than the run of 30 epochs"),
-    ({"schedule.warmup_epochs": -1.0}, "config.schedule.warmup_epochs=-1.0: must be a number"),
-    ({"schedule.warmup_epochs": 1.5}, "warmup_epochs=1.5: must be whole, since per=epoch"),
-    ({"schedule.warmup_factor": 0.0}, "config.schedule.warmup_factor=0.0: must be a number in (0"),
+    ({"schedule.warmup_epochs": -1.0}, "config.schedule.warmup_epochs=-1.0: a number"),
+    ({"schedule.warmup_epochs": 1.5}, "warmup_epochs=1.5: whole, since per=epoch"),
+    ({"schedule.warmup_factor": 0.0}, "config.schedule.warmup_factor=0.0: a number in (0"),
     ({"schedule.name": "warm_restarts", "schedule.T_0": 0}, "config.schedule.T_0=0: must be"),
-    ({"schedule.name": "warm_restarts", "schedule.T_mult": 1.5}, "T_mult=1.5: must be a whole"),
-    ({"schedule.name": "warm_restarts", "schedule.T_mult": 0}, "T_mult=0: must be a whole"),
+    ({"schedule.name": "warm_restarts", "schedule.T_mult": 1.5}, "T_mult=1.5: a whole"),
+    ({"schedule.name": "warm_restarts", "schedule.T_mult": 0}, "T_mult=0: a whole"),
     ({"schedule.name": "multistep", "schedule.milestones": (20, 10)}, "strictly increasing whole"),
     ({"schedule.name": "multistep", "schedule.milestones": (10, 10)}, "strictly increasing whole"),
     ({"schedule.name": "multistep", "schedule.milestones": (0, 10)}, "strictly increasing whole"),
@@ -96,11 +96,11 @@ BAD = [
     ({"schedule.name": "one_cycle", "schedule.pct_start": 1.1}, "config.schedule.pct_start=1.1"),
     ({"schedule.name": "one_cycle", "schedule.pct_start": 1 / 30}, "other than 1/30"),
     ({"schedule.name": "one_cycle", "schedule.div_factor": 0.0}, "config.schedule.div_factor=0.0"),
-    ({"schedule.name": "one_cycle", "schedule.max_momentum": 1.0}, "between 0 and 1"),
-    ({"schedule.name": "one_cycle", "schedule.total_epochs": 0}, "total_epochs=0: must be a whole"),
+    ({"schedule.name": "one_cycle", "schedule.max_momentum": 1.0}, "a number in (0, 1)"),
+    ({"schedule.name": "one_cycle", "schedule.total_epochs": 0}, "total_epochs=0: a whole"),
     (
         {"schedule.name": "one_cycle", "schedule.restart_every_epoch": True},
-        "restart_every_epoch=True: must be False, unless per=step and warmup_epochs=0",
+        "restart_every_epoch=True: False, unless per=step and warmup_epochs=0",
     ),
 ]  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_a_bad_value_is_named(changes, message):
 
 @pytest.mark.parametrize("key", ["steps_per_epoch", "num_epochs"])
 def test_a_run_of_nothing_is_refused(key):
-    with pytest.raises(UserError, match=f"{key}=0: must be a whole number > 0"):
+    with pytest.raises(UserError, match=f"{key}=0: a whole number, at least 1"):
         _make(_config(), **{key: 0})
 
 

@@ -7,7 +7,9 @@ operation and says in `columns` how many uniform numbers an image costs it.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxnets.errors import UserError, unknown
+from jaxnets import checks
+from jaxnets.checks import Section
+from jaxnets.errors import UserError
 
 AUGMENT_STREAM = 0x617567  # "aug": keeps these random bits apart from those of dropout
 ATTEMPTS = 10  # rectangles tried by random_resized_crop and erasing, as in torchvision
@@ -94,8 +96,7 @@ def read_options(config: Any) -> dict[str, Options]:
     if isinstance(ops, str) or not all(isinstance(op, str) for op in ops):
         raise UserError(f"config.augment.ops must be a tuple of operation names, not {ops!r}")
     for op in ops:
-        if op not in OPERATIONS:
-            raise unknown("operation in config.augment.ops", op, OPERATIONS)
+        checks.choice("operation in config.augment.ops", op, OPERATIONS)
     if len(set(ops)) < len(ops):
         raise UserError(
             f"config.augment.ops names an operation twice: {', '.join(ops)}; name each once"
@@ -104,48 +105,28 @@ def read_options(config: Any) -> dict[str, Options]:
 
 
 def _read(config: Any, op: str, kind: type) -> Options:
-    values = {}
-    for field in kind._fields:
-        key = f"config.augment.{op}.{field}"
-        try:
-            value = getattr(getattr(config, op), field)
-        except AttributeError:
-            raise UserError(
-                f"{key} is missing, and config.augment.ops names {op!r}; set it"
-            ) from None
-        is_valid, allowed = _RULES[field]
-        try:
-            valid = is_valid(value)
-        except TypeError:
-            valid = False
-        if not valid:
-            raise UserError(f"{key} must be {allowed}, not {value!r}")
-        values[field] = tuple(map(float, value)) if field in ("scale", "ratio") else value
-    return kind(**values)
+    section = Section(f"config.augment.{op}", getattr(config, op, None))
+    return kind(*(_FIELDS[field](section, field) for field in kind._fields))
 
 
-def _within(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda value: not isinstance(value, bool) and low <= value <= high
+def _bounds(most: float) -> Callable[[Section, str], tuple[float, float]]:
+    return lambda section, name: checks.bounds(section.key(name), section.get(name), most)
 
 
-def _ordered(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda pair: len(pair) == 2 and low < pair[0] <= pair[1] <= high
+def _number(interval: str) -> Callable[[Section, str], float]:
+    return lambda section, name: section.number(name, interval)
 
 
-def _is_padding(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1024
-
-
-_STRENGTH = (_within(0, 3), "a number from 0 (off) to 3")
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "scale": (_ordered(0, 1), "(low, high) with 0 < low <= high <= 1"),
-    "ratio": (_ordered(0, 100), "(low, high) with 0 < low <= high <= 100"),
-    "degrees": (_within(0, 180), "a number from 0 to 180"),
-    "padding": (_is_padding, "a whole number of pixels from 0 to 1024"),
-    "p": (_within(0, 1), "a probability from 0 to 1"),
+_STRENGTH = _number("[0, 3]")  # 0: off
+_FIELDS: dict[str, Callable[[Section, str], Any]] = {
+    "scale": _bounds(1),
+    "ratio": _bounds(100),
+    "degrees": _number("[0, 180]"),
+    "padding": lambda section, name: section.whole(name, 0, 1024),
+    "p": _number("[0, 1]"),
     "brightness": _STRENGTH,
     "contrast": _STRENGTH,
     "saturation": _STRENGTH,
-    "hue": (_within(0, 0.5), "a number from 0 (off) to 0.5"),
-    "policy": (POLICIES.__contains__, f"one of {', '.join(POLICIES)}"),
+    "hue": _number("[0, 0.5]"),
+    "policy": lambda section, name: section.choice(name, POLICIES),
 }

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxnets import checks
 from jaxnets.errors import UserError, unknown
 
 # The dtypes to compute in, and those of the parameters then.
 PARAM_DTYPES = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
-_LARGEST = 2**31 - 1  # of an int32, which counters and indices are
 
 
 class _Operation(NamedTuple):
@@ -120,63 +120,56 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+_WHOLE = {
+    "batch_size": 1,
+    "eval_batch_size": 1,
+    "num_epochs": 1,
+    "seed": 0,
+    "progress.every_steps": 1,
+    "checkpoint.keep": 1,
+    "checkpoint.every_epochs": 1,
+}
+"""The least of each."""
+_SHARES = ("data.val_fraction", "data.test_fraction", "loss.label_smoothing")
+_CHOICES = {
+    "dtype": tuple(PARAM_DTYPES),
+    "eval_weights": ("fast", "slow"),
+    "on_nan": ("stop", "restore"),
+}
+
+
 def validate(config: Any) -> None:
     """Checks the keys that no part of the network, optimizer or augmentation checks for itself."""
     from jaxnets.data import DATASETS
 
-    values = flatten(config.to_dict())
-    if config.data.name not in DATASETS:
-        raise unknown("config.data.name", config.data.name, DATASETS)
-    for key, least in (
-        ("batch_size", 1),
-        ("eval_batch_size", 1),
-        ("num_epochs", 1),
-        ("seed", 0),
-        ("progress.every_steps", 1),
-        ("checkpoint.keep", 1),
-        ("checkpoint.every_epochs", 1),
-    ):
-        value = values[key]
-        if value < least or value > _LARGEST:
-            raise UserError(f"config.{key}={value}: a whole number from {least} to {_LARGEST}")
+    values, largest = flatten(config.to_dict()), checks.LARGEST
+    checks.choice("config.data.name", config.data.name, DATASETS)
+    for key, least in _WHOLE.items():
+        checks.whole(f"config.{key}", values[key], least, largest)
     for key, value in values.items():
         numbers = value if isinstance(value, tuple | list) else (value,)
-        if any(isinstance(v, int) and abs(v) > _LARGEST for v in numbers):
-            raise UserError(f"config.{key}={value}: whole numbers up to {_LARGEST}")
-    for key, allowed in (
-        ("dtype", tuple(PARAM_DTYPES)),
-        ("eval_weights", ("fast", "slow")),
-        ("on_nan", ("stop", "restore")),
+        fits = not any(isinstance(v, int) and abs(v) > largest for v in numbers)
+        checks.require(fits, f"config.{key}", value, f"whole numbers up to {largest}")
+    for key, allowed in _CHOICES.items():
+        checks.choice(f"config.{key}", values[key], allowed)
+    for key in _SHARES:
+        checks.number(f"config.{key}", values[key], "[0, 1)")
+    data, size = config.data, config.data.image_size
+    checks.whole("config.data.image_size", size, 1, 1024)
+    for key, usual, why in (
+        ("test_fraction", 0, f"{data.name} has a test set"),
+        ("image_size", 32, f"the images of {data.name} are 32x32"),
     ):
-        if config[key] not in allowed:
-            raise unknown(f"config.{key}", config[key], allowed)
-    for key in ("val_fraction", "test_fraction"):
-        if not 0 <= config.data[key] < 1:
-            raise UserError(f"config.data.{key}={config.data[key]}: at least 0, below 1")
-    if config.data.test_fraction and config.data.name != "folder":
-        raise UserError(
-            f"config.data.test_fraction={config.data.test_fraction}: only for "
-            f"config.data.name=folder; {config.data.name} has a test set"
-        )
-    size = config.data.image_size
-    if not 1 <= size <= 1024:
-        raise UserError(f"config.data.image_size={size}: 1 to 1024 pixels")
-    if size != 32 and config.data.name != "folder":
-        raise UserError(
-            f"config.data.image_size={size}: only for config.data.name=folder; the images of "
-            f"{config.data.name} are 32x32"
-        )
-    minutes = config.stop_after_minutes
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise UserError(f"config.stop_after_minutes={minutes}: more than 0")
+        fits = data[key] == usual or data.name == "folder"
+        only = f"only for config.data.name=folder; {why}"
+        checks.require(fits, f"config.data.{key}", data[key], only)
+    if config.stop_after_minutes is not None:
+        checks.number("config.stop_after_minutes", config.stop_after_minutes, "(0, inf)")
     if config.eval_weights == "slow" and not config.optim.lookahead.enabled:
         raise UserError("config.eval_weights=slow: only with config.optim.lookahead.enabled=True")
-    if not 0 <= config.loss.label_smoothing < 1:
-        raise UserError(
-            f"config.loss.label_smoothing={config.loss.label_smoothing}: at least 0, below 1"
-        )
     for key in ("mean", "std"):
-        values = config.data[key]
-        fits = len(values) == 3 and all(isinstance(v, int | float) for v in values)
-        if not fits or not all(math.isfinite(v) and (key == "mean" or v > 0) for v in values):
-            raise UserError(f"config.data.{key}={values}: three numbers, those of std above 0")
+        numbers = data[key]
+        fits = len(numbers) == 3 and all(isinstance(v, int | float) for v in numbers)
+        fits = fits and all(math.isfinite(v) and (key == "mean" or v > 0) for v in numbers)
+        allowed = "three numbers, those of std above 0"
+        checks.require(fits, f"config.data.{key}", numbers, allowed)

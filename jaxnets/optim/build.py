@@ -1,13 +1,13 @@
 """From `config.optim` and `config.schedule` to an optimizer, every value checked on the way."""
 
 import math
-from collections.abc import Callable, Sequence
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import optax
 
-from jaxnets.errors import UserError, unknown
+from jaxnets import checks
+from jaxnets.checks import Section
+from jaxnets.errors import UserError
 from jaxnets.optim import schedules, transforms
 from jaxnets.optim.schedules import Schedule
 
@@ -44,17 +44,17 @@ def make_optimizer(
 
     Raises UserError naming the key and its allowed values.
     """
-    _require(_is_int(steps_per_epoch) and steps_per_epoch > 0, "steps_per_epoch", steps_per_epoch)
-    _require(_is_int(num_epochs) and num_epochs > 0, "config.num_epochs", num_epochs)
-    optim = _Section("config.optim", optim_config)
+    checks.whole("steps_per_epoch", steps_per_epoch, most=checks.LARGEST)
+    checks.whole("config.num_epochs", num_epochs, most=checks.LARGEST)
+    optim = Section("config.optim", optim_config)
     name = optim.choice("name", OPTIMIZERS)
-    base_lr = optim.number("lr", "a number >= 0", lambda v: v >= 0)
+    base_lr = optim.number("lr", "[0, inf)")
     lr, momentum = _schedules(
-        base_lr, _Section("config.schedule", schedule_config), steps_per_epoch, num_epochs
+        base_lr, Section("config.schedule", schedule_config), steps_per_epoch, num_epochs
     )
 
     default_decay = 1e-2 if name == "adamw" else 0.0
-    decay = optim.number("weight_decay", "a number >= 0", lambda v: v >= 0, default_decay)
+    decay = optim.number("weight_decay", "[0, inf)", default_decay)
     if name == "sgd":
         core = _sgd(optim, lr, momentum)
     else:
@@ -64,10 +64,8 @@ def make_optimizer(
     return Optimizer(tx, lr, momentum)
 
 
-def _sgd(
-    optim: "_Section", lr: Schedule, scheduled: Schedule | None
-) -> optax.GradientTransformation:
-    momentum = optim.number("momentum", "a number in [0, 1)", lambda v: 0 <= v < 1, 0.0)
+def _sgd(optim: Section, lr: Schedule, scheduled: Schedule | None) -> optax.GradientTransformation:
+    momentum = optim.number("momentum", "[0, 1)", 0.0)
     nesterov = optim.flag("nesterov")
     if nesterov and momentum == 0:
         raise UserError("config.optim.nesterov=True needs config.optim.momentum > 0")
@@ -75,37 +73,37 @@ def _sgd(
 
 
 def _adam(
-    optim: "_Section", lr: Schedule, scheduled: Schedule | None, decay: float
+    optim: Section, lr: Schedule, scheduled: Schedule | None, decay: float
 ) -> optax.GradientTransformation:
-    beta1 = optim.number("beta1", "a number in [0, 1)", lambda v: 0 <= v < 1, 0.9)
-    beta2 = optim.number("beta2", "a number in [0, 1)", lambda v: 0 <= v < 1, 0.999)
-    eps = optim.number("eps", "a number >= 0", lambda v: v >= 0, 1e-8)
+    beta1 = optim.number("beta1", "[0, 1)", 0.9)
+    beta2 = optim.number("beta2", "[0, 1)", 0.999)
+    eps = optim.number("eps", "[0, inf)", 1e-8)
     return transforms.adam(lr, beta1 if scheduled is None else scheduled, beta2, eps, decay)
 
 
-def _clip(optim: "_Section") -> optax.GradientTransformation:
+def _clip(optim: Section) -> optax.GradientTransformation:
     kind = optim.choice("clip", ("none", "value", "norm"), "none")
     if kind == "none":
         return optax.identity()
-    limit = optim.number("clip_at", f"a number > 0 for clip={kind!r}", lambda v: v > 0)
+    limit = optim.number("clip_at", "(0, inf)", allowed=f"a number > 0 for clip={kind!r}")
     clip = transforms.clip_by_value if kind == "value" else transforms.clip_by_global_norm
     return clip(limit)
 
 
-def _lookahead(optim: "_Section", tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    look = _Section("config.optim.lookahead", getattr(optim.config, "lookahead", None))
+def _lookahead(optim: Section, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    look = Section("config.optim.lookahead", getattr(optim.config, "lookahead", None))
     if not look.flag("enabled"):
         return tx
-    k = look.integer("k", 1, 5)
-    alpha = look.number("alpha", "a number in (0, 1]", lambda v: 0 < v <= 1, 0.5)
-    first_sync = getattr(look.config, "first_sync", None)
+    k = look.whole("k", 1, default=5)
+    alpha = look.number("alpha", "(0, 1]", 0.5)
+    first_sync = look.get("first_sync", None)
     allowed = "None (first sync after step k) or 1"
-    _require(first_sync is None or first_sync == 1, look.key("first_sync"), first_sync, allowed)
+    checks.require(first_sync in (None, 1), look.key("first_sync"), first_sync, allowed)
     return transforms.lookahead(tx, k, alpha, first_sync)
 
 
 def _schedules(
-    base_lr: float, config: "_Section", steps_per_epoch: int, num_epochs: int
+    base_lr: float, config: Section, steps_per_epoch: int, num_epochs: int
 ) -> tuple[Schedule, Schedule | None]:
     """The curves of the learning rate and, if it cycles, of the momentum; both by step."""
     name = config.choice("name", SCHEDULES)
@@ -114,7 +112,7 @@ def _schedules(
     warm, factor = _warm_up(config, by_epoch, unit, num_epochs)
     planned = num_epochs
     if name == "one_cycle":
-        planned = config.integer("total_epochs", math.floor(warm / unit) + 1, num_epochs)
+        planned = config.whole("total_epochs", math.floor(warm / unit) + 1, default=num_epochs)
     length = planned * unit - warm
 
     def by_step(schedule: Schedule) -> Schedule:
@@ -126,10 +124,9 @@ def _schedules(
     if name == "one_cycle":
         lr, initial_lr, momentum = _one_cycle(config, length)
         if config.flag("restart_every_epoch"):
-            _require(
-                not by_epoch and warm == 0, config.key("restart_every_epoch"), True,
-                "False, unless per=step and warmup_epochs=0",
-            )  # fmt: skip
+            allowed = "False, unless per=step and warmup_epochs=0"
+            fits = not by_epoch and warm == 0
+            checks.require(fits, config.key("restart_every_epoch"), True, allowed)
             lr = schedules.restarted(lr, unit)
             momentum = momentum and schedules.restarted(momentum, unit)
         if momentum is not None:  # the cycle has not begun while the learning rate warms up
@@ -139,114 +136,50 @@ def _schedules(
         return warm_up(schedules.constant(base_lr)), None
     if name == "multistep":
         milestones = config.get("milestones")
-        _require(_increasing(milestones), config.key("milestones"), milestones, _MILESTONES)
-        gamma = config.number("gamma", "a number > 0", lambda v: v > 0, 0.1)
+        checks.increasing(config.key("milestones"), milestones, "epochs")
+        gamma = config.number("gamma", "(0, inf)", 0.1)
         edges = [m * unit for m in milestones]
         return warm_up(schedules.multistep(base_lr, edges, gamma)), None
 
     allowed = f"a number from 0 to config.optim.lr={base_lr}"
-    end_lr = config.number("end_lr", allowed, lambda v: 0 <= v <= base_lr, 0.0)
+    end_lr = config.number("end_lr", f"[0, {base_lr}]", 0.0, allowed)
     if name == "cosine":
-        epochs = config.integer("T_max", 1, None)
+        epochs = config.whole("T_max", 1, default=None)
         main = schedules.cosine(base_lr, end_lr, length if epochs is None else epochs * unit)
     else:
-        T_0, T_mult = config.integer("T_0", 1, 10), config.integer("T_mult", 1, 2)
+        T_0, T_mult = config.whole("T_0", 1, default=10), config.whole("T_mult", 1, default=2)
         main = schedules.warm_restarts(base_lr, end_lr, T_0 * unit, T_mult)
     return warm_up(main), None
 
 
-def _warm_up(config: "_Section", by_epoch: bool, unit: int, num_epochs: int) -> tuple[int, float]:
+def _warm_up(config: Section, by_epoch: bool, unit: int, num_epochs: int) -> tuple[int, float]:
     """Length of the warm-up in the schedule's positions, and the factor that it starts at."""
     allowed = f"at least 0 and shorter than the run of {num_epochs} epochs"
-    epochs = config.number("warmup_epochs", f"a number {allowed}", lambda v: v >= 0, 0.0)
+    epochs = config.number("warmup_epochs", "[0, inf)", 0.0, f"a number {allowed}")
     warm = round(epochs * unit)
     whole = not by_epoch or warm == epochs
     allowed = f"{'whole, since per=epoch, ' if by_epoch else ''}{allowed}"
-    _require(whole and warm < num_epochs * unit, config.key("warmup_epochs"), epochs, allowed)
-    factor = config.number("warmup_factor", "a number in (0, 1]", lambda v: 0 < v <= 1, 0.01)
+    fits = whole and warm < num_epochs * unit
+    checks.require(fits, config.key("warmup_epochs"), epochs, allowed)
+    factor = config.number("warmup_factor", "(0, 1]", 0.01)
     return warm, factor
 
 
-def _one_cycle(config: "_Section", total: int) -> tuple[Schedule, float, Schedule | None]:
+def _one_cycle(config: Section, total: int) -> tuple[Schedule, float, Schedule | None]:
     """The learning rate, the one that a warm-up rises to, and the momentum if it cycles."""
-    max_lr = config.number("max_lr", "a number > 0", lambda v: v > 0)
-    pct_start = config.number("pct_start", "a number in [0, 1]", lambda v: 0 <= v <= 1, 0.3)
+    max_lr = config.number("max_lr", "(0, inf)")
+    pct_start = config.number("pct_start", "[0, 1]", 0.3)
     if pct_start * total == 1:
         raise UserError(
-            f"config.schedule.pct_start={pct_start}: must be a number in [0, 1] other than "
+            f"config.schedule.pct_start={pct_start}: a number in [0, 1] other than "
             f"1/{total}, which leaves the rise of this run's {total} positions no length"
         )
-    div_factor = config.number("div_factor", "a number > 0", lambda v: v > 0, 25.0)
-    final_div_factor = config.number("final_div_factor", "a number > 0", lambda v: v > 0, 1e4)
+    div_factor = config.number("div_factor", "(0, inf)", 25.0)
+    final_div_factor = config.number("final_div_factor", "(0, inf)", 1e4)
     lr = schedules.one_cycle(max_lr, total, pct_start, div_factor, final_div_factor)
     if not config.flag("cycle_momentum", True):
         return lr, max_lr / div_factor, None
-    allowed, inside = "a number strictly between 0 and 1", lambda v: 0 < v < 1
-    low = config.number("base_momentum", allowed, inside, 0.85)
-    high = config.number("max_momentum", allowed, inside, 0.95)
+    low = config.number("base_momentum", "(0, 1)", 0.85)
+    high = config.number("max_momentum", "(0, 1)", 0.95)
     momentum = schedules.one_cycle_momentum(low, high, total, pct_start)
     return lr, max_lr / div_factor, momentum
-
-
-_MISSING = object()
-_MILESTONES = "strictly increasing whole numbers of epochs > 0"
-
-
-class _Section(NamedTuple):
-    """One section of the configuration; reads a key, checks it, and says what it may be."""
-
-    path: str
-    config: Any
-
-    def key(self, name: str) -> str:
-        return f"{self.path}.{name}"
-
-    def get(self, name: str, default: Any = _MISSING) -> Any:
-        """The key's value; its default where it is absent or None."""
-        value = getattr(self.config, name, None)
-        if value is not None:
-            return value
-        if default is _MISSING:
-            raise UserError(f"{self.key(name)} is missing: give it a value")
-        return default
-
-    def choice(self, name: str, choices: Sequence[str], default: Any = _MISSING) -> str:
-        value = self.get(name, default)
-        if value not in choices:
-            raise unknown(self.key(name), value, choices)
-        return value
-
-    def flag(self, name: str, default: bool = False) -> bool:
-        value = self.get(name, default)
-        _require(isinstance(value, bool), self.key(name), value, "True or False")
-        return value
-
-    def number(
-        self, name: str, allowed: str, test: Callable[[float], bool], default: Any = _MISSING
-    ) -> float:
-        value = self.get(name, default)
-        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        _require(number and test(value), self.key(name), value, allowed)
-        return float(value)
-
-    def integer(self, name: str, low: int, default: int | None) -> int | None:
-        value = self.get(name, default)
-        if value is None:
-            return None
-        _require(_is_int(value) and value >= low, self.key(name), value, f"a whole number >= {low}")
-        return int(value)
-
-
-def _increasing(values: Any) -> bool:
-    if not isinstance(values, Sequence) or not values or not all(_is_int(v) for v in values):
-        return False
-    return all(a < b for a, b in zip([0, *values], values, strict=False))
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _require(ok: bool, key: str, value: Any, allowed: str = "a whole number > 0") -> None:
-    if not ok:
-        raise UserError(f"{key}={value!r}: must be {allowed}")
