@@ -1,4 +1,4 @@
-"""How a process is told to end: SIGINT (Ctrl-C), SIGTERM, and SIGHUP (its terminal is gone).
+"""How a process is told to end: SIGINT (Ctrl-C), SIGTERM, SIGHUP (its terminal is gone); its time.
 
 Python runs a handler in the main thread and between two of its instructions: not while XLA compiles
 or a device works, and what it raises is lost where nothing may be raised, such as in a callback of
@@ -55,6 +55,17 @@ class StopSignal:
     def __exit__(self, *exc: object) -> None:
         _stops.remove(self)
         self._restore()
+
+
+class TimeBudget:
+    """How long a loop may take before it saves and ends: `minutes` from now on; None: for ever."""
+
+    def __init__(self, minutes: float | None):
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def spent(self) -> bool:
+        """Whether it is over."""
+        return self._end is not None and time.monotonic() >= self._end
 
 
 def listen() -> None:

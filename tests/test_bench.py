@@ -138,7 +138,7 @@ def test_what_is_timed_is_what_trains():
 
     run = ours.build(found, data)
     stepper = ours.Stepper(run.task, run.data, run.state, whole_epochs=False)
-    state = stepper.put(run.state, Totals.zero())
+    state = stepper.replicate(run.state, Totals.zero())
     for step in range(12):
         epoch, index = divmod(step, 8)
         if index == 0:

@@ -34,12 +34,12 @@ def train(kind, devices, batch_size):
                              train_labels=run.data.train_labels[:few])
     task = run.task._replace(steps_per_epoch=3)
     stepper = Stepper(task, data, run.state)
-    state, totals = stepper.put(run.state, Totals.zero())
+    state, totals = stepper.replicate(run.state, Totals.zero())
     for step in range(10):
         if step % 3 == 0:
             stepper.start_epoch(step // 3)
         state, totals = stepper.step(state, totals, step % 3)
-    state, totals = stepper.take(state, totals)
+    state, totals = stepper.unreplicate(state, totals)
     assert int(state.step) == 10
     return jax.device_get((state, totals))
 
@@ -85,11 +85,11 @@ def train(kind, devices, workdir, steps):
     state, totals = found[0] if found else (run.state, Totals.zero())
     assert found or not int(state.step)
     stepper = Stepper(task, data, state)
-    state, totals = stepper.put(state, totals)
+    state, totals = stepper.replicate(state, totals)
     for step in range(first := int(found[0][0].step) if found else 0, first + steps):
         stepper.start_epoch(step // 2)
         state, totals = stepper.step(state, totals, step % 2)
-    state, totals = stepper.take(state, totals)
+    state, totals = stepper.unreplicate(state, totals)
     checkpoints.save_last(first + steps, (state, totals), {})
 
 for leg in sys.argv[3].split(","):

@@ -17,7 +17,7 @@ from jaxnets.results import plan as plans
 from jaxnets.results import record
 from jaxnets.results.plan import Commands, Training
 from jaxnets.runs.log import read_rows
-from jaxnets.runs.time_budget import TimeBudget
+from jaxnets.signals import TimeBudget
 from tests.data_fakes import fake, python_files, write_folder
 
 ROOT = Path(__file__).parents[1]

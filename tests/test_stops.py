@@ -15,9 +15,8 @@ from jaxnets import config as configs
 from jaxnets.runs import console
 from jaxnets.runs.log import read_rows
 from jaxnets.train import ahead, loop
-from jaxnets.train.ahead import Ahead
 from jaxnets.train.step import Totals
-from jaxnets.train.stepper import Stepper
+from jaxnets.train.stepper import Ahead, Stepper
 from tests.runs import arguments, assert_same_run
 from tests.stopping import stop_after
 from tests.test_train_loop import build_tiny, meta_of
@@ -165,7 +164,7 @@ def test_numbers_do_not_depend_on_how_an_epoch_is_cut():
     assert stepper.full_steps == STEPS - 1
     found = []
     for cut in ((3,), (1, 2), (1, 1, 1)):
-        state, totals = stepper.put(jax.tree.map(np.array, run.state), Totals.zero())
+        state, totals = stepper.replicate(jax.tree.map(np.array, run.state), Totals.zero())
         health = []
         for count in cut:
             state, totals, some = stepper.steps(state, totals, count)

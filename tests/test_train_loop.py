@@ -126,7 +126,7 @@ def test_restoring_goes_back_and_skips_the_batches(tmp_path, command, monkeypatc
     # The same by hand: four steps, two left out, two more.
     _, run = build_tiny("--config.on_nan=restore", "--config.num_epochs=2")
     stepper = Stepper(run.task, run.data, run.state)
-    state, totals = stepper.put(run.state, Totals.zero())
+    state, totals = stepper.replicate(run.state, Totals.zero())
     for step in range(2 * STEPS):
         if step % STEPS == 0:
             stepper.start_epoch(step // STEPS)
@@ -217,7 +217,7 @@ def test_an_epoch_in_one_call_names_the_step_that_diverged(tmp_path, refused, mo
 def test_steps_move_nothing_between_host_and_devices(whole):
     _, run = build_tiny()
     stepper = Stepper(run.task, run.data, run.state, whole_epochs=whole)
-    state, totals = stepper.put(run.state, Totals.zero())
+    state, totals = stepper.replicate(run.state, Totals.zero())
     given = state.params
     with jax.transfer_guard("disallow"):
         state, totals = stepper.epoch(state, totals)

@@ -47,10 +47,10 @@ class Counted:
 
 @pytest.fixture
 def counted(monkeypatch) -> Counted:
-    """Counts from `Stepper.put` to `Stepper.take`, an epoch of the real loop."""
+    """Counts from `Stepper.replicate` to `Stepper.unreplicate`, an epoch of the real loop."""
     found = Counted()
     value, dlpack = ARRAY._value, ARRAY.__dlpack__
-    put, take, read = Stepper.put, Stepper.take, Stepper.read
+    put, take, read = Stepper.replicate, Stepper.unreplicate, Stepper.read
     guard = contextlib.ExitStack()
 
     def noted_value(self):
@@ -97,7 +97,7 @@ def counted(monkeypatch) -> Counted:
     monkeypatch.setattr(ARRAY, "__array_ufunc__", noted_ufunc, raising=False)
     for convert in (np.asarray, np.array):
         monkeypatch.setattr(np, convert.__name__, noted(convert))
-    for name, stand_in in {"put": begin, "take": end, "read": allowed}.items():
+    for name, stand_in in {"replicate": begin, "unreplicate": end, "read": allowed}.items():
         monkeypatch.setattr(Stepper, name, stand_in)
     with guard:
         yield found

@@ -17,8 +17,7 @@ from jaxnets.data.identity import identity
 from jaxnets.errors import UserError
 from jaxnets.runs import console
 from jaxnets.runs.log import Progress, RunLog, epoch_row
-from jaxnets.runs.time_budget import TimeBudget
-from jaxnets.signals import StopSignal
+from jaxnets.signals import StopSignal, TimeBudget
 from torch_ref import checkpoint
 from torch_ref.optim import make_optimizer
 from torch_ref.step import Task, Totals, evaluate, train_step

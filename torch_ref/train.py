@@ -36,15 +36,11 @@ def main(argv: Sequence[str]) -> int:
     from torch_ref.loop import train
     from torch_ref.run import build, read_weights
 
-    try:
-        check_workdir(workdir, config, "torch_ref.train")
-    except UserError:
-        build(config, load(config))  # what is invalid is called so first
-        raise
     data = load(config)
-    check_same(read_data(workdir / LAST), identity(data), workdir, data.source)
     weights = read_weights(args.init) if args.init else None
-    task = build(config, data, weights)
+    task = build(config, data, weights)  # what is invalid is called so first
+    check_workdir(workdir, config, "torch_ref.train")
+    check_same(read_data(workdir / LAST), identity(data), workdir, data.source)
     lock = claim(workdir)
     try:
         stored = check_workdir(workdir, config, "torch_ref.train")  # now nobody else writes

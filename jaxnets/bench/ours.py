@@ -30,7 +30,7 @@ class Ours:
         task, layout = run.task, run.task.layout
         # Copies: training gives its own buffers away.
         weights = jax.tree.map(jnp.copy, (run.state.params, run.state.stats))
-        weights = layout.take(layout.put(weights))
+        weights = layout.unreplicate(layout.replicate(weights))
         self.parameters = sum(p.size for p in run.state.params.values())
         self.compile_seconds = timed(functools.partial(self._compile, run, config), clock)
         self.first_step_seconds = timed(lambda: self._train(1), clock)
@@ -53,7 +53,7 @@ class Ours:
         self._stepper = Stepper(
             run.task, run.data, run.state, whole_epochs=config.epoch_in_one_call
         )
-        self._state = self._stepper.put(run.state, Totals.zero())
+        self._state = self._stepper.replicate(run.state, Totals.zero())
         jax.block_until_ready(self._state)
         steps = run.task.steps_per_epoch
         whole = self._stepper.whole_epochs

@@ -24,8 +24,7 @@ from jaxnets import cli
 from jaxnets import config as configs
 from jaxnets.devices import rendezvous
 from jaxnets.errors import UserError
-from jaxnets.runs.time_budget import TimeBudget
-from jaxnets.signals import StopSignal
+from jaxnets.signals import StopSignal, TimeBudget
 
 # In errors that jax raises when another process is gone; sometimes its runtime aborts instead.
 _PEER_LOST = re.compile("Gloo|NCCL|UNAVAILABLE|[Cc]oordination|[Hh]eartbeat|Connection reset")

@@ -56,7 +56,7 @@ class Layout(NamedTuple):
         """Of arrays on all devices: whole ones, or cut along the axes that `spec` names."""
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
-    def put(self, tree: Any) -> Any:
+    def replicate(self, tree: Any) -> Any:
         """Arrays that every device gets whole, as `compile`d steps take and return them.
 
         Those that already lie on the devices of several processes stay as they are.
@@ -64,10 +64,10 @@ class Layout(NamedTuple):
         if self.kind == "pmap":
             return jax.tree.map(lambda x: jnp.stack([x] * self.size), tree)
         if self.many_processes:
-            return jax.tree.map(self._put_everywhere, tree)
+            return jax.tree.map(self._put_on_all, tree)
         return jax.device_put(tree, self.sharding())
 
-    def _put_everywhere(self, array: Any, *spec: str) -> jax.Array:
+    def _put_on_all(self, array: Any, *spec: str) -> jax.Array:
         # Unlike device_put it does not first compare the array over all processes.
         if isinstance(array, jax.Array) and not array.is_fully_addressable:
             return array
@@ -76,7 +76,7 @@ class Layout(NamedTuple):
             array.shape, self.sharding(*spec), lambda part: np.array(array[part])
         )
 
-    def cut(self, images: Any) -> Any:
+    def shard(self, images: Any) -> Any:
         """What is kept of the rows of `images` (N, ...) for `gather`; None stays None.
 
         All of them; with several processes, each device keeps its N / devices of them (rounded up,
@@ -85,10 +85,10 @@ class Layout(NamedTuple):
         if images is None or not self.many_processes:
             return images
         fill = np.zeros((-len(images) % self.size, *images.shape[1:]), images.dtype)
-        return self._put_everywhere(np.concatenate([images, fill]), AXIS)
+        return self._put_on_all(np.concatenate([images, fill]), AXIS)
 
     def gather(self, images: jax.Array, rows: jax.Array) -> jax.Array:
-        """images[rows] of what `cut` kept, while a step is traced.
+        """images[rows] of what `shard` kept, while a step is traced.
 
         With several processes: rows are n integers, a multiple of the devices, and each device gets
         its n / devices images.  Every device gives those it has and zeros for the others, and
@@ -107,8 +107,8 @@ class Layout(NamedTuple):
         mapped = jax.shard_map(exchange, mesh=self.mesh, in_specs=(part, whole), out_specs=part)
         return mapped(images, rows)
 
-    def take(self, tree: Any) -> Any:
-        """One copy of what `put` spread, on this layout's mesh."""
+    def unreplicate(self, tree: Any) -> Any:
+        """One copy of what `replicate` spread, on this layout's mesh."""
         if self.kind == "pmap":
             tree = jax.tree.map(lambda x: x[0], tree)
             return jax.device_put(tree, self.sharding())
@@ -128,7 +128,7 @@ class Layout(NamedTuple):
             mapped = jax.jit(step, donate_argnums=donated, out_shardings=self.sharding())
         return mapped.lower(*args).compile()
 
-    def my_share(self, rows: jax.Array) -> jax.Array:
+    def local_slice(self, rows: jax.Array) -> jax.Array:
         """This device's part of rows (n, ...), n a multiple of the devices, while a step is traced.
 
         Under jit that is all of them: the compiler cuts them.

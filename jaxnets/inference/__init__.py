@@ -1,5 +1,5 @@
 """Trained networks: loading one or an ensemble, images in, scores out.
 
-Imports checkpoints, runs, devices, models and data; evaluate, predict, report and the Python API
-call it.
+Imports checkpoints, runs, devices, models, optim and data; evaluate, predict, report and the Python
+API call it.
 """

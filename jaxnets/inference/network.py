@@ -21,6 +21,7 @@ from jaxnets.models import create_abstract, create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.models.names import check_names
 from jaxnets.models.torch_names import from_state_dict
+from jaxnets.optim import eval_weights
 from jaxnets.pretrained import Weights
 from jaxnets.runs.workdir import CONFIG, read_config
 
@@ -58,7 +59,7 @@ class Member:
         self.num_classes = num_classes
         self.image_size = config.data.image_size
         self._layout = make_layout()
-        self._weights = self._layout.put((params, stats))
+        self._weights = self._layout.replicate((params, stats))
         self._network = network
         self._programs: dict[tuple[int, ...], Any] = {}
 
@@ -273,11 +274,10 @@ def check_classes(member: Member, class_names: Sequence[str], source: str) -> No
 
 def _weights(config: Any, state: dict, where: Path) -> Arrays:
     """The weights that config.eval_weights says to evaluate."""
-    params = state["params"]
-    if config.eval_weights == "slow":
-        if "slow" not in (state.get("opt_state") or ()):
-            raise UserError(f"{where}: has no slow weights, which config.eval_weights asks for")
-        params = state["opt_state"]["slow"]
+    try:
+        params = eval_weights(config.eval_weights, state["params"], state.get("opt_state"))
+    except UserError as e:
+        raise UserError(f"{where}: {e}") from e
     _check_finite(params | state["stats"], where)
     return params
 

@@ -9,6 +9,6 @@ Imports errors and the maxima that keep NaN; training calls it, and port for the
 """
 
 from jaxnets.optim.build import Optimizer, make_optimizer
-from jaxnets.optim.transforms import advance, slow_weights
+from jaxnets.optim.transforms import advance, eval_weights, slow_weights
 
-__all__ = ["Optimizer", "advance", "make_optimizer", "slow_weights"]
+__all__ = ["Optimizer", "advance", "eval_weights", "make_optimizer", "slow_weights"]

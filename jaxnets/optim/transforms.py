@@ -6,8 +6,8 @@ corrections all follow. State arrays have the dtype of their parameters and the 
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,17 +173,29 @@ def lookahead(
     return optax.GradientTransformation(init, update)
 
 
-def slow_weights(opt_state: optax.OptState) -> optax.Params:
-    """Lookahead's slow weights, like the parameters, out of the optimizer's state.
+def eval_weights(
+    kind: str, params: optax.Params, opt_state: optax.OptState | Mapping[str, Any] | None
+) -> optax.Params:
+    """The weights that `config.eval_weights` names: "fast", or Lookahead's "slow" ones.
 
-    Raises UserError if the optimizer runs without Lookahead.
+    Args:
+        opt_state: of the optimizer, or as a checkpoint has it.
+
+    Raises UserError for slow ones if the optimizer runs without Lookahead.
     """
-    if not isinstance(opt_state, LookaheadState):
+    return slow_weights(opt_state) if kind == "slow" else params
+
+
+def slow_weights(opt_state: optax.OptState | Mapping[str, Any] | None) -> optax.Params:
+    """Lookahead's slow weights, like the parameters.  Arguments and errors: as `eval_weights`."""
+    stored = isinstance(opt_state, Mapping)
+    slow = opt_state.get("slow") if stored else getattr(opt_state, "slow", None)
+    if slow is None:
         raise UserError(
             "the optimizer has no slow weights: set config.optim.lookahead.enabled=True, "
             "or evaluate the fast ones"
         )
-    return opt_state.slow
+    return slow
 
 
 def advance(opt_state: optax.OptState, steps: int) -> optax.OptState:

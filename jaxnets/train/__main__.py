@@ -19,7 +19,6 @@ from typing import Any
 from jaxnets import cli
 from jaxnets.data.identity import check_same
 from jaxnets.devices import distributed, rendezvous
-from jaxnets.errors import UserError
 from jaxnets.runs import console, starts
 from jaxnets.runs.workdir import begin, check_workdir, claim
 
@@ -63,12 +62,8 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
 
     with contextlib.ExitStack() as stack:
         with distributed.together():
-            try:
-                check_workdir(workdir, config, "jaxnets.train")
-            except UserError:
-                build(config)  # what is invalid is called so first
-                raise
-            run = build(config)
+            run = build(config)  # what is invalid is called so first
+            check_workdir(workdir, config, "jaxnets.train")
             check_same(latest_meta(workdir).get("data"), run.identity, workdir, run.data.source)
             if distributed.is_main():
                 stack.callback(claim(workdir).close)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.devices.layout import AXIS
-from jaxnets.train.ahead import Ahead
 from jaxnets.train.step import Task, eval_step
+from jaxnets.train.stepper import Ahead
 
 
 class Evaluation(NamedTuple):
@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Evaluates weights on one split, kept on the devices; a call a batch.
 
-    images: uint8 (N, H, W, 3), as `Layout.cut` keeps them; labels: int32 (N,).
+    images: uint8 (N, H, W, 3), as `Layout.shard` keeps them; labels: int32 (N,).
     """
 
     def __init__(self, task: Task, images: np.ndarray, labels: np.ndarray, batch_size: int):
@@ -36,7 +36,7 @@ class Evaluator:
         fill = -self._count % size
         rows = np.arange(self._count + fill, dtype=np.int32)
         if layout.many_processes:
-            self._fixed, step = (images, layout.put(labels)), _gathering_step
+            self._fixed, step = (images, layout.replicate(labels)), _gathering_step
             arrays = (rows,)
         else:
             self._fixed, step = (), eval_step
@@ -52,7 +52,7 @@ class Evaluator:
 
     def _put(self, arrays: Sequence[np.ndarray]) -> tuple[jax.Array, ...]:
         if self._layout.many_processes:
-            return self._layout.put(tuple(arrays))
+            return self._layout.replicate(tuple(arrays))
         return jax.device_put(tuple(arrays), self._layout.sharding(AXIS))
 
     def compile(self, params: dict, stats: dict) -> float:
@@ -89,8 +89,8 @@ class Evaluator:
 def _gathering_step(task: Task, params: dict, stats: dict, images, labels, rows):
     """`eval_step` on rows of a split of which every process holds a part; the last ones fill up."""
     count, layout = len(labels), task.layout
-    mask, rows = layout.my_share(rows < count), jnp.minimum(rows, count - 1)
-    batch, rows = layout.gather(images, rows), layout.my_share(rows)
+    mask, rows = layout.local_slice(rows < count), jnp.minimum(rows, count - 1)
+    batch, rows = layout.gather(images, rows), layout.local_slice(rows)
     return eval_step(task, params, stats, batch, labels[rows], mask)
 
 

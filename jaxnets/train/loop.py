@@ -15,15 +15,15 @@ import numpy as np
 from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.devices import distributed
 from jaxnets.errors import UserError
+from jaxnets.models.functional import Arrays
+from jaxnets.optim import eval_weights
 from jaxnets.runs import console
 from jaxnets.runs.log import NoLog, Progress, RunLog, epoch_row
-from jaxnets.runs.time_budget import TimeBudget
-from jaxnets.signals import StopSignal
-from jaxnets.train.ahead import Ahead
+from jaxnets.signals import StopSignal, TimeBudget
 from jaxnets.train.evaluator import Evaluator
 from jaxnets.train.step import Totals, TrainState
-from jaxnets.train.stepper import Stepper
-from jaxnets.train.task import Run, eval_params
+from jaxnets.train.stepper import Ahead, Stepper
+from jaxnets.train.task import Run
 
 
 def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
@@ -55,7 +55,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
         def evaluator(images: np.ndarray, labels: np.ndarray) -> Evaluator:
             say("compiling the evaluation ...")
             made = Evaluator(run.task, images, labels, config.eval_batch_size)
-            seconds = made.compile(eval_params(config, at.state), at.state.stats)
+            seconds = made.compile(*at.evaluated(config))
             say(f"compiled the evaluation in {seconds:.1f} s")
             return made
 
@@ -105,6 +105,11 @@ class _At:
     @property
     def step(self) -> int:
         return int(self.state.step)
+
+    def evaluated(self, config: Any) -> tuple[Arrays, Arrays]:
+        """The weights that `config.eval_weights` names, and the statistics."""
+        state = self.state
+        return eval_weights(config.eval_weights, state.params, state.opt_state), state.stats
 
     def unevaluated(self, steps_per_epoch: int) -> bool:
         """Whether an epoch's steps are done and its evaluation, which was given up, is not."""
@@ -224,7 +229,7 @@ class _Loop:
                 f"no batch of epoch {at.step // task.steps_per_epoch} gave a finite loss and "
                 "gradients; the last checkpoint is kept; try a smaller config.optim.lr"
             )
-        weights = eval_params(config, at.state), at.state.stats
+        weights = at.evaluated(config)
         test = self.test(*weights, ends)
         val = self.val and test and self.val(*weights, ends)
         if test is None or (self.val is not None and val is None):
@@ -276,7 +281,7 @@ class _Loop:
         stepper, steps = self.stepper, self.run.task.steps_per_epoch
         every = self.config.progress.every_steps
         skip = {step - offset for step in self.skip} & set(range(first, steps))
-        state, totals = stepper.put(at.state, at.totals)
+        state, totals = stepper.replicate(at.state, at.totals)
         ahead = self.ahead
         i, checked, ends = first, first, False
         while i < steps and not ends:
@@ -306,7 +311,7 @@ class _Loop:
                 console.check_finite(seen, range(offset + checked, offset + i))
                 bar.update(i, seen)
                 checked = i
-        at.state, at.totals = stepper.take(state, totals)
+        at.state, at.totals = stepper.unreplicate(state, totals)
 
     def _check_health(self, sent: "_Sent", offset: int) -> None:
         """Raises Diverged if a step of a call of many was not finite; the last ones before it."""

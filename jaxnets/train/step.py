@@ -162,13 +162,13 @@ def train_step(
     mask = None
     if size % layout.size:
         padded = jnp.arange(size + -size % layout.size)
-        mask, rows = layout.my_share(padded < size), rows[padded % size]
+        mask, rows = layout.local_slice(padded < size), rows[padded % size]
     # The numbers that augment an image are drawn for the whole batch, so that they do not depend
     # on how it is cut.
     u = jax.random.uniform(
         augment_key(task.seed, state.step), (len(rows), task.augment.size), jnp.float32
     )
-    rows, u = layout.my_share(rows), layout.my_share(u)
+    rows, u = layout.local_slice(rows), layout.local_slice(u)
     batch = layout.gather(images, rows)
     batch = task.augment.apply(batch, task.augment.draw(u, *batch.shape[1:3]))
     state, new = update(

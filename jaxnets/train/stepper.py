@@ -1,7 +1,9 @@
-"""The compiled training steps of a run, with its data on the devices."""
+"""The compiled training steps of a run, with its data on the devices, and how far a loop may run
+ahead of them."""
 
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,7 +26,8 @@ class Stepper:
     on an accelerator a call a step leaves it waiting for Python: `whole_epochs` says which.  The
     last step of an epoch is always a call of its own if its batch is smaller.
 
-    Between `put` and `take` the state belongs to the devices: each call donates it to the next.
+    Between `replicate` and `unreplicate` the state belongs to the devices: each call donates it to
+    the next.
     Nothing but `start_epoch` and `read` moves data between the host and the devices, but for the
     number of steps, when it is a new one.
     """
@@ -44,9 +47,9 @@ class Stepper:
         if whole_epochs is None:
             whole_epochs = layout.devices[0].platform != "cpu"
         self.whole_epochs = whole_epochs
-        self._data = layout.put((data.train_images, data.train_labels))
+        self._data = layout.replicate((data.train_images, data.train_labels))
         self.start_epoch(0)
-        example = (*layout.put((state, Totals.zero())), *self._data, self._order)
+        example = (*layout.replicate((state, Totals.zero())), *self._data, self._order)
         self._example = jax.tree.map(layout.describe, example)
         self._programs: dict[int | str, Callable] = {}
         self._numbers: dict[int, jax.Array] = {}
@@ -95,21 +98,21 @@ class Stepper:
     def _number(self, count: int) -> jax.Array:
         """An int32 on the devices."""
         if count not in self._numbers:
-            self._numbers[count] = self._task.layout.put(np.int32(count))
+            self._numbers[count] = self._task.layout.replicate(np.int32(count))
         return self._numbers[count]
 
     def start_epoch(self, epoch: int) -> None:
         """Sends the order of the epoch's images to the devices."""
         order = epoch_order(self._task.seed, epoch, self._count)
-        self._order = self._task.layout.put(order)
+        self._order = self._task.layout.replicate(order)
 
-    def put(self, state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
-        """The state as `step` takes it; do not use the one given again."""
-        return self._task.layout.put((state, totals))
+    def replicate(self, state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
+        """The state as `step` takes it, on every device; donates its argument."""
+        return self._task.layout.replicate((state, totals))
 
-    def take(self, state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
-        """The state as everybody else takes it."""
-        return self._task.layout.take((state, totals))
+    def unreplicate(self, state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
+        """One copy of the state."""
+        return self._task.layout.unreplicate((state, totals))
 
     def step(self, state: TrainState, totals: Totals, index: int) -> tuple[TrainState, Totals]:
         """Step `index` (from 0) of the epoch that `start_epoch` named; does not wait for it."""
@@ -147,3 +150,60 @@ class Stepper:
 def _temporaries(program: Any) -> int:
     """Bytes that a compiled program takes on all devices of this process while it runs."""
     return program.memory_analysis().temp_size_in_bytes * jax.local_device_count()
+
+
+class Ahead:
+    """Bounds the steps that the devices have been given and have not done yet.
+
+    They cannot be taken back: whoever asks a loop to stop waits for them.  On a CPU there are two
+    calls at most, and on accelerators, which must never wait for Python, what they do in `SECONDS`,
+    and at least two calls.  Nothing is moved to the host for it.
+    """
+
+    SECONDS = 0.5
+
+    def __init__(self, platform: str):
+        """`platform`: of the devices, as jax calls it."""
+        self._by_time = platform != "cpu"
+        self._sent: deque[tuple[int, Any]] = deque()
+        self._outstanding = 0
+        self._before = 0.0  # when the last call that was waited for was done
+        self._rate = 0.0  # steps a second
+        self._largest = 1
+
+    @property
+    def steps(self) -> int:
+        """How many steps one call may do where it may do many; grows from 1."""
+        return max(1, min(int(self._rate * self.SECONDS), 2 * self._largest))
+
+    def send(self, steps: int, result: Any) -> list[Any]:
+        """Notes a call of so many steps, and its result: arrays that no later call takes.
+
+        Waits where that is too much ahead; returns the results that it has waited for.
+        """
+        if not self._sent:
+            self._before = time.perf_counter()
+        self._sent.append((steps, result))
+        self._outstanding += steps
+        self._largest = max(self._largest, steps)
+        done = []
+        while len(self._sent) > 1 and self._outstanding > self._allowed:
+            done.append(self._wait())
+        return done
+
+    def rest(self) -> list[Any]:
+        """Waits for all calls; returns the results that `send` has not."""
+        return [self._wait() for _ in range(len(self._sent))]
+
+    @property
+    def _allowed(self) -> float:
+        return self._rate * self.SECONDS if self._by_time else 0
+
+    def _wait(self) -> Any:
+        steps, result = self._sent.popleft()
+        self._outstanding -= steps
+        jax.block_until_ready(result)
+        now = time.perf_counter()
+        self._rate = steps / max(now - self._before, 1e-6)
+        self._before = now
+        return result

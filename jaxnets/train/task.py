@@ -18,7 +18,7 @@ from jaxnets.devices.layout import make_layout
 from jaxnets.errors import UserError
 from jaxnets.models import create_model
 from jaxnets.models.functional import Network, split
-from jaxnets.optim import make_optimizer, slow_weights
+from jaxnets.optim import make_optimizer
 from jaxnets.train.step import Task, TrainState, init_state
 
 
@@ -100,9 +100,9 @@ def build(config: Any, data: Dataset | None = None) -> Run:
     )
     known = identity(data)
     data = data._replace(
-        train_images=layout.cut(data.train_images),
-        test_images=layout.cut(data.test_images),
-        val_images=layout.cut(data.val_images),
+        train_images=layout.shard(data.train_images),
+        test_images=layout.shard(data.test_images),
+        val_images=layout.shard(data.val_images),
     )
     return Run(task, data, init_state(params, stats, optimizer.tx), known)
 
@@ -119,8 +119,3 @@ def _check_size(config: Any, network: Network, params: dict, stats: dict, shape:
             f"config.data.image_size={shape[0]}: {config.model.name} does not take images of that "
             "size; 32 suits every network"
         ) from e
-
-
-def eval_params(config: Any, state: TrainState) -> dict:
-    """The weights that `config.eval_weights` says to evaluate."""
-    return slow_weights(state.opt_state) if config.eval_weights == "slow" else state.params
