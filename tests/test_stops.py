@@ -14,7 +14,7 @@ import pytest
 from jaxnets import config as configs
 from jaxnets.runs import console
 from jaxnets.runs.log import read_rows
-from jaxnets.train import ahead, loop
+from jaxnets.train import loop, stepper
 from jaxnets.train.step import Totals
 from jaxnets.train.stepper import Ahead, Stepper
 from tests.runs import arguments, assert_same_run
@@ -106,7 +106,7 @@ class Result:
 @pytest.fixture
 def clock(monkeypatch):
     Result.now, Result.waited = 0.0, 0
-    monkeypatch.setattr(ahead.time, "perf_counter", lambda: Result.now)
+    monkeypatch.setattr(stepper.time, "perf_counter", lambda: Result.now)
 
 
 def test_a_cpu_has_two_steps_at_most(clock):

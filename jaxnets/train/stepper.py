@@ -1,5 +1,4 @@
-"""The compiled training steps of a run, with its data on the devices, and how far a loop may run
-ahead of them."""
+"""The compiled training steps of a run, with its data on the devices; how far a loop runs ahead."""
 
 import functools
 import time
@@ -27,9 +26,8 @@ class Stepper:
     last step of an epoch is always a call of its own if its batch is smaller.
 
     Between `replicate` and `unreplicate` the state belongs to the devices: each call donates it to
-    the next.
-    Nothing but `start_epoch` and `read` moves data between the host and the devices, but for the
-    number of steps, when it is a new one.
+    the next.  Nothing but `start_epoch` and `read` moves data between the host and the devices, but
+    for the number of steps, when it is a new one.
     """
 
     def __init__(
