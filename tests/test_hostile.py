@@ -23,8 +23,8 @@ from jaxnets.parity import layers_command
 from jaxnets.port import load, save
 from jaxnets.port.folder import read_model
 from jaxnets.port.guess import Model
-from jaxnets.runs import starts, workdir
-from jaxnets.runs.log import RunLog, read_rows
+from jaxnets.runs import workdir
+from jaxnets.runs.log import STARTS, RunLog, first_start, read_rows, record_start
 from tests.test_port import draw
 
 pytestmark = pytest.mark.timeout(120)  # seconds; on the old code most of these never ended
@@ -52,7 +52,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "config.json  ": lambda path: read_model(path.parent),
     "metrics.jsonl": read_rows,
     "metrics.jsonl ": lambda path: RunLog(path.parent),
-    "starts.jsonl": lambda path: starts.record(path.parent, "jaxnets.train", [], {}),
+    "starts.jsonl": lambda path: record_start(path.parent, "jaxnets.train", [], {}),
     ".lock": lambda path: workdir.claim(path.parent),
     "a.png": lambda path: read_image(path, 32),
     "a.npy": layers_command._images,
@@ -81,8 +81,8 @@ def test_what_is_no_file_is_refused_at_once(name, kind, tmp_path):
 
 
 def test_a_list_of_starts_may_be_anything(tmp_path):
-    os.mkfifo(tmp_path / starts.STARTS)
-    assert starts.first(tmp_path) == {}
+    os.mkfifo(tmp_path / STARTS)
+    assert first_start(tmp_path) == {}
 
 
 @pytest.mark.parametrize("cifar", fakes.BOTH, ids=lambda c: c.name)

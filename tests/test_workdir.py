@@ -10,7 +10,7 @@ from jaxnets import config as configs
 from jaxnets.data import load_dataset
 from jaxnets.errors import UserError
 from jaxnets.optim import make_optimizer
-from jaxnets.runs import starts
+from jaxnets.runs.log import first_start
 from jaxnets.runs.workdir import CHECKPOINTS, begin, check_workdir, read_config
 from jaxnets.train import task
 from tests.runs import assert_same_run
@@ -131,7 +131,7 @@ def test_which_runs_can_be_made_longer(tmp_path, was, now, says):
     ("trainer", "key", "says"),
     [
         (JAX, "optim.lr=-1", "config.optim.lr=-1"),
-        (JAX, "model.se=all", "config.model: se='all'"),
+        (JAX, "model.se=all", "config.model: unknown se 'all'"),
         (JAX, "batch_size=5000", "config.batch_size=5000: at most the 1438 images"),
         (JAX, "optim.lr=0.5", "another configuration: optim.lr 0.1 -> 0.5"),
         (TWIN, "optim.lr=-1", "config.optim or config.schedule: Invalid learning rate: -1"),
@@ -162,7 +162,7 @@ def test_taken_over_and_made_longer(tmp_path, command, monkeypatch):
     one, whole = tmp_path / "one", tmp_path / "whole"
     assert train(one, "--config.optim.lr=1e30", "--config.num_epochs=1").code == 2
     assert train(one, "--config.num_epochs=1").code == 0
-    assert starts.first(one)["command"].endswith("--config.num_epochs=1")
+    assert first_start(one)["command"].endswith("--config.num_epochs=1")
     longer = train(one, "--config.num_epochs=2")
     assert longer.code == 0, longer.err
     assert "resuming" in longer.out
@@ -171,7 +171,7 @@ def test_taken_over_and_made_longer(tmp_path, command, monkeypatch):
     assert read_config(one).num_epochs == 2
     rows = [json.loads(line) for line in (one / "starts.jsonl").read_text().splitlines()]
     assert [row["epochs"] for row in rows] == [1, 2]
-    assert starts.first(one)["command"].endswith("--config.num_epochs=2")
+    assert first_start(one)["command"].endswith("--config.num_epochs=2")
     assert "already trained" in train(one, "--config.num_epochs=2").out
     again = train(one, "--config.num_epochs=1")
     assert (again.code, "num_epochs 2 -> 1" in again.err) == (2, True)

@@ -28,12 +28,18 @@ def atomic_write(path: Path, *, name: str = "", advice: str = "") -> Iterator[Pa
     """
     # Names have at most 255 bytes.
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{next(_count)}.tmp")
+    with writing(name or path, advice), removing(temporary):
+        yield temporary
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def writing(name: object, advice: str = "") -> Iterator[None]:
+    """An OSError within it is a UserError: `name` cannot be written, why, and the advice."""
     try:
-        with removing(temporary):
-            yield temporary
-            temporary.replace(path)
+        yield
     except OSError as e:
-        raise UserError(f"{name or path}: cannot be written ({e.strerror}){advice}") from e
+        raise UserError(f"{name}: cannot be written ({e.strerror}){advice}") from e
 
 
 @contextlib.contextmanager
@@ -91,7 +97,7 @@ def check_file(path: Path, name: str) -> None:
     Args:
         name: what the error calls it, a flag and its value.
     """
-    try:
+    with writing(name):
         if path.is_dir():
             raise UserError(f"{name}: is a folder; name a file")
         if path.exists() and not path.is_file():
@@ -99,21 +105,17 @@ def check_file(path: Path, name: str) -> None:
         if not path.parent.is_dir():
             raise UserError(f"{name}: no folder {path.parent}; make it first")
         _try(path.resolve().parent)  # of a link, what it points to is replaced
-    except OSError as e:
-        raise UserError(f"{name}: cannot be written ({e.strerror})") from e
 
 
 def check_folder(folder: Path, name: str) -> None:
     """The same of a folder, which need not be there yet."""
-    try:
+    with writing(name):
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not nearest.is_dir():
             raise UserError(f"{name}: cannot be written ({nearest} is no folder)")
         for part in folder.absolute().relative_to(nearest.absolute()).parts:
             (nearest / part).exists()  # raises for a name that is too long
         _try(nearest)
-    except OSError as e:
-        raise UserError(f"{name}: cannot be written ({e.strerror})") from e
 
 
 def _try(folder: Path) -> None:

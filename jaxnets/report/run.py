@@ -18,8 +18,7 @@ from jaxnets.report.calibration import calibration, softmax
 from jaxnets.report.classification import classification_report
 from jaxnets.report.curves import Record, read_metrics
 from jaxnets.report.samples import Samples, read_samples
-from jaxnets.runs import starts
-from jaxnets.runs.log import METRICS
+from jaxnets.runs.log import METRICS, first_start
 from jaxnets.runs.workdir import read_config
 
 
@@ -157,7 +156,7 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
             make_augment(config.augment), data.train_images, data.train_labels, config
         ),
         config=decisive_keys(config),
-        start=starts.first(workdir),
+        start=first_start(workdir),
     )
 
 

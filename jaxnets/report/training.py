@@ -39,7 +39,7 @@ def describe(config: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, s
 
     Args:
         config: flat, as `jaxnets.config.flatten` makes it.
-        start: as `jaxnets.runs.starts` records it; older runs lack some of it.
+        start: as `jaxnets.runs.log` records it; older runs lack some of it.
     """
     recipe, overrides = read_command(start.get("command", ""))
     optimizer = f"{config['optim.name']}, learning rate {config['optim.lr']:g}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
+from jaxnets.files.atomic import write_text, writing
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.reproduce import child
 from jaxnets.reproduce.training import RUNS
@@ -37,10 +37,8 @@ def run(plan: Plan, row: Commands, deadline: float | None, environment: Mapping[
         0, or 128 + the signal that ended it.
     """
     out = RUNS / row.folder
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{out}: cannot be made ({e.strerror})") from e
     path = out / SUMMARY
     done: list[dict] = []
     if path.exists():
@@ -74,11 +72,9 @@ def _written(out: Path) -> dict[Path, int]:
 
 def _keep(plan: Plan, row: Commands, out: Path) -> Path:
     folder = plan.folder(row)
-    try:
+    with writing(folder):
         for path in sorted(out.rglob("*.json"), key=lambda path: path.name == SUMMARY):
             target = folder / path.relative_to(out)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be written ({e.strerror})") from e
     return folder

@@ -11,8 +11,7 @@ from typing import Any
 
 from jaxnets.results import record
 from jaxnets.results.plan import Training, read
-from jaxnets.runs import starts
-from jaxnets.runs.log import METRICS, read_rows
+from jaxnets.runs.log import METRICS, STARTS, read_rows, record_start
 from jaxnets.runs.workdir import read_config
 
 RUNS = Path("runs")
@@ -82,13 +81,13 @@ def _train(row: Training, args: list[str], folder: Path) -> int:
     module = "jaxnets.train.__main__" if row.trainer == "jaxnets" else "torch_ref.train"
     main: Callable[[list[str]], int] = importlib.import_module(module).main
     code = main(args)
-    if row.trainer != "jaxnets" and not (folder / starts.STARTS).exists():
+    if row.trainer != "jaxnets" and not (folder / STARTS).exists():
         from jaxnets.devices import machine
 
         found = machine.of_a_run()
         versions = found["versions"] | {"torch": metadata.version("torch")}
         more = {"parameters": row.parameters, "versions": versions}
-        starts.record(folder, "torch_ref.train", args, found | more)
+        record_start(folder, "torch_ref.train", args, found | more)
     return code
 
 

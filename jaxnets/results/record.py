@@ -6,6 +6,7 @@
 The folder reads like a workdir without checkpoints, so `summary` sums it up like one.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
-from jaxnets.files.regular import open_file, parse_json, read_text
+from jaxnets.files import jsonl
+from jaxnets.files.atomic import write_text, writing
+from jaxnets.files.regular import parse_json, read_text
 from jaxnets.results.plan import Plan, Training
-from jaxnets.runs.log import METRICS, read_rows
-from jaxnets.runs.starts import STARTS
+from jaxnets.runs.log import METRICS, STARTS, read_rows
 from jaxnets.runs.workdir import CONFIG
 
 FIGURES = "figures.json"
@@ -41,25 +42,16 @@ class Call(NamedTuple):
 
 def add_call(workdir: Path, call: Call) -> None:
     """Notes a call.  Raises: UserError, where nothing can be written."""
-    try:
-        with open_file(workdir / CALLS, "a") as f:
-            f.write(json.dumps(call._asdict()) + "\n")
-    except OSError as e:
-        raise UserError(f"{workdir / CALLS}: cannot be written ({e.strerror})") from e
+    jsonl.append(workdir / CALLS, call._asdict())
 
 
 def calls(workdir: Path) -> list[Call]:
     """All calls that ended by themselves."""
     found = []
-    try:
-        lines = read_text(workdir / CALLS).splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            found.append(Call(**parse_json(line)))
-        except (TypeError, ValueError):
-            continue
+    with contextlib.suppress(OSError):
+        for row in jsonl.read(workdir / CALLS):
+            with contextlib.suppress(TypeError):
+                found.append(Call(**row))
     return found
 
 
@@ -141,13 +133,11 @@ def keep(
         "total_seconds": sum(call.total for call in made) if made else None,
         "calls": len(made),
     }
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG, METRICS, STARTS):
             if (workdir / name).exists():
                 shutil.copyfile(workdir / name, folder / name)
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be written ({e.strerror})") from e
     write_text(folder / FIGURES, json.dumps(content, indent=2) + "\n")
     return folder
 

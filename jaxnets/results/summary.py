@@ -10,8 +10,7 @@ from typing import Any
 from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.results.record import best_row, chosen_on, figures
-from jaxnets.runs import starts
-from jaxnets.runs.log import METRICS, read_rows
+from jaxnets.runs.log import METRICS, first_start, read_rows
 from jaxnets.runs.workdir import read_config
 
 _COLUMNS = (
@@ -91,7 +90,7 @@ def _read(workdir: Path, target: float | None) -> dict[str, Any]:
         "seconds": log[-1]["seconds"],
         **_kept(figures(workdir)),
         "to_target": hits[0] if hits and target is not None else None,
-        "start": starts.first(workdir),
+        "start": first_start(workdir),
     }
 
 

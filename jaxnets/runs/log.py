@@ -1,17 +1,22 @@
-"""A run's log: metrics.jsonl always, TensorBoard events where tensorboardX is installed."""
+"""What a run writes down of itself, in rows: of each epoch, and of each start.
+
+metrics.jsonl always, TensorBoard events where tensorboardX is installed; starts.jsonl has command,
+date, hardware and versions.
+"""
 
 import contextlib
 import json
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
-from jaxnets.files.regular import open_file, parse_json, read_text
+from jaxnets.files import jsonl
+from jaxnets.files.atomic import write_text, writing
 from jaxnets.runs.tensorboard import Events
 
-METRICS = "metrics.jsonl"
+METRICS, STARTS = "metrics.jsonl", "starts.jsonl"
 
 
 class Progress(NamedTuple):
@@ -70,53 +75,28 @@ class RunLog:
         if self._path.exists():
             rows = [r for r in read_rows(self._path) if r["step"] <= resume_step]
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
-        try:
+        self._events = None
+        with writing(workdir), contextlib.suppress(ImportError):
             self._events = Events(workdir, resume_step)
-        except ImportError:
-            self._events = None
-        except OSError as e:
-            raise UserError(f"{workdir}: cannot be written ({e.strerror})") from e
 
     def write(self, row: dict[str, Any]) -> None:
         """One row with a `step`; keys such as "train/loss" become TensorBoard tags."""
-        try:
-            with open_file(self._path, "a") as f:
-                f.write(json.dumps(row) + "\n")
-            if self._events is not None:
-                values = {k: v for k, v in row.items() if k not in ("step", "epoch")}
+        jsonl.append(self._path, row)
+        if self._events is not None:
+            values = {k: v for k, v in row.items() if k not in ("step", "epoch")}
+            with writing(self._path):
                 self._events.write(row["step"], values)
-        except OSError as e:
-            raise UserError(f"{self._path}: cannot be written ({e.strerror})") from e
 
     def images(self, step: int, draw: Callable[[], dict[str, bytes]]) -> None:
         """PNGs by tag for TensorBoard; drawn where tensorboardX and what draws are installed."""
         if self._events is None:
             return
-        try:
-            with contextlib.suppress(ImportError):
-                self._events.images(step, draw())
-        except OSError as e:
-            raise UserError(f"{self._path.parent}: cannot be written ({e.strerror})") from e
+        with writing(self._path.parent), contextlib.suppress(ImportError):
+            self._events.images(step, draw())
 
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
-
-
-class NoLog:
-    """The log of a process that leaves it to another one."""
-
-    def __init__(self, workdir: Path, resume_step: int = 0):
-        pass
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def images(self, step: int, draw: Callable[[], dict[str, bytes]]) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -125,17 +105,35 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Skipped is what is no row: a line that a killed process left half-written, also where a resumed
     one wrote on, and whatever else has no step, a null for an epoch, or not only numbers and nulls.
     """
-    rows = map(_row, read_text(path, errors="replace").splitlines())
-    return [row for row in rows if row is not None]
+    return [row for row in jsonl.read(path) if _is_row(row)]
 
 
-def _row(line: str) -> dict[str, Any] | None:
-    try:
-        row = parse_json(line)
-    except ValueError:
-        return None
+def _is_row(row: Any) -> bool:
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        return None
-    if row.get("epoch", 0) is None:
-        return None
-    return row if all(isinstance(x, int | float | None) for x in row.values()) else None
+        return False
+    numbers = all(isinstance(x, int | float | None) for x in row.values())
+    return numbers and row.get("epoch", 0) is not None
+
+
+def record_start(workdir: Path, module: str, argv: Sequence[str], found: Mapping[str, Any]) -> None:
+    """Adds a start, of the command and the date and what was `found`, to the workdir's record.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    row = {
+        "command": shlex.join(["python", "-m", module, *argv]),
+        "date": datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
+        **found,
+    }
+    jsonl.append(workdir / STARTS, row)
+
+
+def first_start(workdir: Path) -> dict[str, Any]:
+    """The first start of a run, as long as it became; empty for one that kept no record."""
+    try:
+        rows = jsonl.read(workdir / STARTS)
+    except OSError:
+        return {}
+    starts = [row for row in rows if isinstance(row, dict)]
+    return max(starts, key=lambda start: start.get("epochs", 0), default={})

@@ -12,10 +12,9 @@ from typing import Any
 
 from jaxnets import config as configs
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
+from jaxnets.files.atomic import write_text, writing
 from jaxnets.files.regular import open_file, read_text
-from jaxnets.runs.log import METRICS, read_rows
-from jaxnets.runs.starts import STARTS
+from jaxnets.runs.log import METRICS, STARTS, read_rows
 
 CONFIG = "config.json"
 # A run begun by one trainer is not resumed by the other: these are how it is told.
@@ -133,11 +132,9 @@ def _holds_checkpoint(path: Path) -> bool:
 
 def claim(workdir: Path):
     """Makes the workdir and locks it against a second process until the returned file is closed."""
-    try:
+    with writing(f"--workdir {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         lock = open_file(workdir / ".lock", "w")  # held until the run ends
-    except OSError as e:
-        raise UserError(f"--workdir {workdir}: cannot be written ({e.strerror})") from e
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:

@@ -19,7 +19,8 @@ from typing import Any
 from jaxnets import cli
 from jaxnets.data.identity import check_same
 from jaxnets.devices import distributed, rendezvous
-from jaxnets.runs import console, starts
+from jaxnets.runs import console
+from jaxnets.runs.log import record_start
 from jaxnets.runs.workdir import begin, check_workdir, claim
 
 
@@ -76,7 +77,7 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
                     begin(workdir, config)
                 print(console.opening(config, params, run.data, devices, workdir))
                 start = {"parameters": params, "epochs": config.num_epochs}
-                starts.record(workdir, "jaxnets.train", argv, machine.of_a_run() | start)
+                record_start(workdir, "jaxnets.train", argv, machine.of_a_run() | start)
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
         devices = run.task.layout.devices
         if len(devices) > 1 and devices[0].platform == "cpu" and jax.process_count() == 1:

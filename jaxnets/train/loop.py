@@ -18,7 +18,7 @@ from jaxnets.errors import UserError
 from jaxnets.models.functional import Arrays
 from jaxnets.optim import eval_weights
 from jaxnets.runs import console
-from jaxnets.runs.log import NoLog, Progress, RunLog, epoch_row
+from jaxnets.runs.log import Progress, RunLog, epoch_row
 from jaxnets.signals import StopSignal, TimeBudget
 from jaxnets.train.evaluator import Evaluator
 from jaxnets.train.step import Totals, TrainState
@@ -76,11 +76,9 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
         if config.on_nan == "restore" and checkpoints.latest_step() is None:
             loop.save_last(at)
         say(loop.table.header())
-        open_log = RunLog if distributed.is_main() else NoLog
         while True:
             try:
-                logged = at.step - at.unevaluated(steps)
-                with contextlib.closing(open_log(workdir, resume_step=logged)) as log:
+                with _log(workdir, at.step - at.unevaluated(steps)) as log:
                     return loop.go(at, log)
             except console.Diverged as e:
                 checkpoints.wait()
@@ -131,6 +129,13 @@ def _resume(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> _
     return _At(state, totals, Progress(**given))
 
 
+def _log(workdir: Path, step: int) -> contextlib.AbstractContextManager[RunLog | None]:
+    """The log of a run at that step; only the first of several processes keeps one."""
+    if not distributed.is_main():
+        return contextlib.nullcontext()
+    return contextlib.closing(RunLog(workdir, resume_step=step))
+
+
 @dataclasses.dataclass(kw_only=True)
 class _Loop:
     """The epochs of a run, from wherever it is."""
@@ -152,7 +157,7 @@ class _Loop:
     logits: np.ndarray | None = None
     """Of the test set at the end of the last epoch."""
 
-    def go(self, at: _At, log: RunLog) -> int:
+    def go(self, at: _At, log: RunLog | None) -> int:
         """Trains on from `at`, to the end or until something stops it; the exit code."""
         config, steps = self.config, self.run.task.steps_per_epoch
         last_step = config.num_epochs * steps
@@ -177,7 +182,8 @@ class _Loop:
                 self.checkpoints.wait()
                 self.say(console.stopped(at.step, last_step))
                 return self._exit_code()
-        log.images(at.step, self._end_images)
+        if log is not None:
+            log.images(at.step, self._end_images)
         self.checkpoints.wait()
         self.say(console.closing(config, at.progress, self.selected_on))
         self.say(f"next: python -m jaxnets.evaluate --workdir {shlex.quote(str(self.workdir))}")
@@ -217,7 +223,9 @@ class _Loop:
             "selected_on": self.selected_on,
         }
 
-    def _evaluate(self, at: _At, log: RunLog, speed: float, ends: Callable[[], bool]) -> bool:
+    def _evaluate(
+        self, at: _At, log: RunLog | None, speed: float, ends: Callable[[], bool]
+    ) -> bool:
         """Closes a complete epoch: its row, and its checkpoint if it is the best so far.
 
         False, and nothing is done, where it was given up because `ends()`.
@@ -247,7 +255,8 @@ class _Loop:
         )
         if config.on_nan == "restore":
             row["skipped_steps"] = at.progress.skipped
-        log.write(row)
+        if log is not None:
+            log.write(row)
         at.totals = Totals.zero()
         accuracy = row["eval/accuracy" if self.val is None else "val/accuracy"]
         better = accuracy > at.progress.best_accuracy
