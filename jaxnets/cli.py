@@ -202,6 +202,27 @@ def recipe(args: argparse.Namespace) -> Any:
     return next(iter(_recipes(args, [args.config])), None)
 
 
+def trainer(module: str, description: str | None, *, suffix: str = "") -> Parser:
+    """A trainer's flags: those of a recipe, and --workdir; its default ends in `suffix`."""
+    parser = Parser(module, description)
+    parser.add_recipe()
+    default = f"default: runs/NAME{suffix}, the recipe's name"
+    parser.add_argument(
+        "--workdir", type=Path, metavar="DIR", help=f"where everything goes ({default})"
+    )
+    parser.set_defaults(suffix=suffix)
+    return parser
+
+
+def training(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, Any]:
+    """The flags of a `trainer`, all filled in, and its configuration, as `recipe` gives it."""
+    args = parser.parse_args(argv)
+    config = recipe(args)
+    if config is not None and args.workdir is None:
+        args.workdir = Path(f"runs/{config.name}{args.suffix}")
+    return args, config
+
+
 def recipes(args: argparse.Namespace) -> list[tuple[str, Any]]:
     """The same of every --config, which may list several; each with its name."""
     specs = [spec for given in args.config or [] for spec in given.split(",")]

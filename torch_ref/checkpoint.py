@@ -13,7 +13,6 @@ All is plain data: `torch.load(path, weights_only=True)` opens it.
 """
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 
 from jaxnets.errors import UserError
 from jaxnets.files import pt_check
+from jaxnets.files.atomic import atomic_write
 from jaxnets.files.regular import open_file
 from jaxnets.runs.log import Progress
 from torch_ref.step import Task, Totals
@@ -30,18 +30,13 @@ LAST, BEST = "last.pt", "best.pt"
 
 
 def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
-    """Writes the task's state and `rest` beside `path` and renames it: never half a file."""
+    """An atomic write of the task's state and `rest`.  Raises: as `atomic_write`."""
     content = {"net": task.net.state_dict(), "optimizer": task.optimizer.state_dict(), **rest}
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        buffer = io.BytesIO()  # torch.save does not say by itself that a disk is full
-        torch.save(content, buffer)
-        aside.write_bytes(buffer.getvalue())  # a view in a traceback crashes Python 3.12.1
-        os.replace(aside, path)
-    except (OSError, RuntimeError) as e:
-        aside.unlink(missing_ok=True)
-        kept = "; the one before is kept" if path.exists() else ""
-        raise UserError(f"{path}: cannot be written ({e}){kept}") from e
+    buffer = io.BytesIO()  # torch.save does not say by itself that a disk is full
+    torch.save(content, buffer)
+    kept = "; the one before is kept" if path.exists() else ""
+    with atomic_write(path, advice=kept) as temporary:
+        temporary.write_bytes(buffer.getvalue())  # a view in a traceback crashes Python 3.12.1
 
 
 def read_data(path: Path) -> Any:

@@ -17,16 +17,24 @@ from jaxnets.data import load
 from jaxnets.data.identity import check_same, identity
 from jaxnets.errors import UserError
 from jaxnets.runs import console
-from jaxnets.runs.workdir import begin, check_workdir, claim
+from jaxnets.runs.workdir import check_workdir, held
+
+_MODULE = "torch_ref.train"
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    args = _parser().parse_args(argv)
-    config = cli.recipe(args)
+    parser = cli.trainer(_MODULE, __doc__, suffix="_torch")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="initial weights, .pt or .safetensors (default: drawn by torch)",
+    )
+    args, config = cli.training(parser, argv)
     if config is None:
         return 0
-    workdir = args.workdir or Path(f"runs/{config.name}_torch")
+    workdir = args.workdir
     try:
         import torch
     except ImportError as e:
@@ -39,38 +47,13 @@ def main(argv: Sequence[str]) -> int:
     data = load(config)
     weights = read_weights(args.init) if args.init else None
     task = build(config, data, weights)  # what is invalid is called so first
-    check_workdir(workdir, config, "torch_ref.train")
+    check_workdir(workdir, config, _MODULE)
     check_same(read_data(workdir / LAST), identity(data), workdir, data.source)
-    lock = claim(workdir)
-    try:
-        stored = check_workdir(workdir, config, "torch_ref.train")  # now nobody else writes
+    with held(workdir, config, _MODULE), cli.naming_batch(*cli.batches(config)):
         parameters = sum(p.numel() for p in task.net.parameters())
         device = f"torch {torch.__version__} on {task.device.type}"
-        if not stored:
-            begin(workdir, config)
         print(console.opening(config, parameters, data, device, workdir))
-        with cli.naming_batch(*cli.batches(config)):
-            return train(config, task, data, workdir)
-    finally:
-        lock.close()
-
-
-def _parser() -> cli.Parser:
-    parser = cli.Parser("torch_ref.train", __doc__)
-    parser.add_recipe()
-    parser.add_argument(
-        "--workdir",
-        type=Path,
-        metavar="DIR",
-        help="where everything goes (default: runs/ and the recipe's name and _torch)",
-    )
-    parser.add_argument(
-        "--init",
-        type=Path,
-        metavar="FILE",
-        help="initial weights, .pt or .safetensors (default: drawn by torch)",
-    )
-    return parser
+        return train(config, task, data, workdir)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,19 @@ def _holds_checkpoint(path: Path) -> bool:
     if not path.is_dir():
         return path.exists()
     return any(p.name.isdigit() or p.name.endswith((".damaged", ".old")) for p in path.iterdir())
+
+
+@contextlib.contextmanager
+def held(workdir: Path, config: Any, trainer: str) -> Iterator[None]:
+    """Claims the workdir of a run by `trainer`, and sees to its config.json.
+
+    Raises:
+        UserError: as `claim` and `check_workdir`.
+    """
+    with claim(workdir):
+        if not check_workdir(workdir, config, trainer):  # now nobody else writes
+            begin(workdir, config)
+        yield
 
 
 def claim(workdir: Path):

@@ -21,36 +21,25 @@ from jaxnets.data.identity import check_same
 from jaxnets.devices import distributed, rendezvous
 from jaxnets.runs import console
 from jaxnets.runs.log import record_start
-from jaxnets.runs.workdir import begin, check_workdir, claim
+from jaxnets.runs.workdir import check_workdir, held
+
+_MODULE = "jaxnets.train"
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    args = _parser().parse_args(argv)
-    config = cli.recipe(args)
+    parser = cli.trainer(_MODULE, __doc__)
+    distributed.add_flags(parser)
+    args, config = cli.training(parser, argv)
     if config is None:
         return 0
-    workdir = args.workdir or Path(f"runs/{config.name}")
 
     from jaxnets.devices import runtime
 
     # The digits are trained on in seconds: compiling them is what takes time.
     runtime.setup(config.dtype, one_heap=config.data.name != "digits")
     with distributed.processes(args, config), cli.naming_batch(*cli.batches(config)):
-        return _run(argv, config, workdir)
-
-
-def _parser() -> cli.Parser:
-    parser = cli.Parser("jaxnets.train", __doc__)
-    parser.add_recipe()
-    parser.add_argument(
-        "--workdir",
-        type=Path,
-        metavar="DIR",
-        help="where everything goes (default: runs/ and the recipe's name)",
-    )
-    distributed.add_flags(parser)
-    return parser
+        return _run(argv, config, args.workdir)
 
 
 def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
@@ -64,20 +53,17 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
     with contextlib.ExitStack() as stack:
         with distributed.together():
             run = build(config)  # what is invalid is called so first
-            check_workdir(workdir, config, "jaxnets.train")
+            check_workdir(workdir, config, _MODULE)
             check_same(latest_meta(workdir).get("data"), run.identity, workdir, run.data.source)
             if distributed.is_main():
-                stack.callback(claim(workdir).close)
-                stored = check_workdir(workdir, config, "jaxnets.train")  # now nobody else writes
+                stack.enter_context(held(workdir, config, _MODULE))
                 params = sum(p.size for p in run.state.params.values())
                 devices = f"{jax.device_count()} {jax.default_backend()} device(s)"
                 if jax.process_count() > 1:
                     devices += f" of {jax.process_count()} processes"
-                if not stored:
-                    begin(workdir, config)
                 print(console.opening(config, params, run.data, devices, workdir))
                 start = {"parameters": params, "epochs": config.num_epochs}
-                record_start(workdir, "jaxnets.train", argv, machine.of_a_run() | start)
+                record_start(workdir, _MODULE, argv, machine.of_a_run() | start)
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
         devices = run.task.layout.devices
         if len(devices) > 1 and devices[0].platform == "cpu" and jax.process_count() == 1:
