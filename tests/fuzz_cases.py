@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from jaxnets import cli, signals
+from jaxnets.checkpoints.folder import SUMS, write_sums
 from jaxnets.data import cifar, tfds_source
 from jaxnets.errors import UserError
-from jaxnets.files import checksums
 from jaxnets.files.restricted_pickle import restricted_loads
 from jaxnets.inference.inputs import read_inputs
 from tests import data_fakes as fakes
@@ -271,10 +271,10 @@ def workdirs_case(workdir: Path, here: Path, random: Random) -> None:
         path.write_text("".join(json.dumps(line, default=str) + "\n" for line in lines))
     else:
         path.write_bytes(damaged(path.read_bytes(), random))
-    for sums in run.rglob(checksums.SUMS) if random.random() < 0.7 else ():
+    for sums in run.rglob(SUMS) if random.random() < 0.7 else ():
         if sums.is_file() and path != sums:  # whoever means harm mends the checksums too
             sums.unlink()
-            checksums.write(sums.parent)
+            write_sums(sums.parent)
     out = here / random.choice(("out", "out.safetensors", "out.pt", "twin/last.pt"))
     whole = ("--with-optimizer",) if random.random() < 0.5 else ()
     command(here, "jaxnets.results", run)

@@ -13,9 +13,9 @@ import pytest
 
 from jaxnets.checkpoints import folder as one
 from jaxnets.checkpoints import store as checkpoints
+from jaxnets.checkpoints.folder import SUMS, fault, write_sums
 from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.errors import UserError
-from jaxnets.files import checksums
 from tests.small_disk import remount, small_disk
 
 KEEP = 2
@@ -99,7 +99,7 @@ def test_damage_in_any_file_is_named_and_the_one_before_used(workdir, damage):
         assert line.startswith(f"warning: {newest}: ")
         assert "\n" not in line
         assert "the one before" in line
-        if name.name != checksums.SUMS:
+        if name.name != SUMS:
             assert str(name) in line
 
 
@@ -152,7 +152,7 @@ def test_checkpoints_of_before_there_were_checksums(workdir):
                 meta=ocp.args.JsonSave({"epoch": step // 4}),
             )
             manager.save(step, args=args)
-    assert not (workdir / "checkpoints" / "16" / checksums.SUMS).exists()
+    assert not (workdir / "checkpoints" / "16" / SUMS).exists()
     assert resume(workdir) == (16, [])
     for file in (workdir / "checkpoints" / "16" / "state").rglob("*"):
         if file.is_file():
@@ -232,7 +232,7 @@ def test_a_best_one_stays_until_there_is_another(tmp_path):
 
 def test_sha256sum_agrees(workdir):
     folder = workdir / "checkpoints" / "8"
-    check = ["sha256sum", "--check", "--quiet", checksums.SUMS]
+    check = ["sha256sum", "--check", "--quiet", SUMS]
     assert subprocess.run(check, cwd=folder).returncode == 0
     flip(folder / "state" / "_METADATA")
     assert subprocess.run(check, cwd=folder, capture_output=True).returncode == 1
@@ -242,11 +242,11 @@ def test_checksums_are_cheap(tmp_path):
     """Of 5 M parameters with momentum and slow weights."""
     noise = np.random.default_rng(0).integers(256, size=60_000_000, dtype=np.uint8)
     (tmp_path / "state").write_bytes(noise.tobytes())
-    checksums.write(tmp_path)
+    write_sums(tmp_path)
     seconds = []
     for _ in range(3):
         started = time.process_time()
-        assert checksums.fault(tmp_path) is None
+        assert fault(tmp_path) is None
         seconds.append(time.process_time() - started)
     assert min(seconds) < 0.2
 

@@ -12,6 +12,7 @@ fit one device and one host's memory, and is written at the speed of one host.
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -25,7 +26,10 @@ from typing import Any
 import jax
 
 from jaxnets.errors import UserError
-from jaxnets.files import checksums, regular
+from jaxnets.files import regular
+
+SUMS = "SHA256SUMS"
+"""Checksums of a folder's files; `sha256sum --check SHA256SUMS` reads it as well."""
 
 
 class Damaged(UserError):
@@ -66,22 +70,22 @@ def _restore(path: Path, **items: Any) -> tuple[Any, dict]:
         error = UserError if checked else Damaged
         raise error(f"{path}: the checkpoint cannot be read ({_reason(e)})") from e
     if meta.pop("checksums", False) and not checked:
-        raise Damaged(f"{path}: the checkpoint is damaged ({checksums.SUMS} is missing)")
+        raise Damaged(f"{path}: the checkpoint is damaged ({SUMS} is missing)")
     return restored, meta
 
 
 def _check(path: Path) -> bool:
     """Whether a checkpoint's files are as they were written; False: it has no checksums."""
-    if not (path / checksums.SUMS).exists():
+    if not (path / SUMS).exists():
         return False
     try:
-        fault = checksums.fault(path)
+        wrong = fault(path)
     except PermissionError as e:
         raise UserError(f"{e.filename}: cannot be read ({e.strerror})") from e
     except OSError as e:
-        fault = f"{e.filename}: {e.strerror}"
-    if fault:
-        raise Damaged(f"{path}: the checkpoint is damaged ({fault})")
+        wrong = f"{e.filename}: {e.strerror}"
+    if wrong:
+        raise Damaged(f"{path}: the checkpoint is damaged ({wrong})")
     return True
 
 
@@ -105,7 +109,7 @@ def write(path: Path, state: Any, meta: dict) -> None:
                 meta=ocp.args.JsonSave({**meta, "checksums": True}),
             )
             orbax.save(aside.absolute(), args=args)
-        checksums.write(aside)
+        write_sums(aside)
         if path.exists():
             path.rename(old)
         aside.rename(path)
@@ -125,6 +129,43 @@ def _check_space(folder: Path, size: int) -> None:
         raise OSError(
             errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {size:,} bytes to write, {free:,} are free"
         )
+
+
+def write_sums(folder: Path) -> None:
+    """Adds the SHA-256 of every file below `folder`, after seeing all of them safely on disk."""
+    sums = folder / SUMS
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    lines = [f"{_sha256(folder / name, sync=True)}  {name}\n" for name in names if name != SUMS]
+    with open(sums, "w") as f:
+        f.writelines(lines)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def fault(folder: Path) -> str | None:
+    """What is wrong with the files that SUMS lists, or None; files that it does not list are free.
+
+    Raises:
+        OSError: SUMS or a listed file cannot be read, which a missing one cannot either.
+    """
+    text = regular.read_text(folder / SUMS, errors="replace")
+    if not text.endswith("\n"):
+        return f"{SUMS} is cut short"
+    for line in text.splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not name or "\0" in name or not path.is_file():
+            return f"{name or line!r} is missing"
+        if _sha256(path) != expected:
+            return f"{name} has changed"
+    return None
+
+
+def _sha256(path: Path, sync: bool = False) -> str:
+    with regular.open_file(path) as f:
+        if sync:
+            os.fsync(f.fileno())
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
