@@ -1,20 +1,24 @@
 """Weights that come with the project: by name, checked, fetched where they lie elsewhere."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
 import jaxnets
+from jaxnets.data import load_dataset
 from jaxnets.errors import UserError
 from jaxnets.files import safetensors
 from jaxnets.inference.network import log_softmax, of_weights
 from jaxnets.models.torch_names import to_state_dict
 from jaxnets.port import read_weights
 from jaxnets.pretrained import fetch, index
+from tests.data_fakes import REAL
 from tests.fake_run import NAMES, fake_run
 from tests.pretrained_fakes import CLASSES, MEAN, MODEL, OPTIONS, images, network, publish, served
+
+# What a data set's files lie in.
+FOLDERS = {"cifar10": ["cifar-10-batches-py"], "cifar100": ["cifar-100-python"]}
 
 
 @pytest.fixture
@@ -223,11 +227,41 @@ def test_a_changed_cache_is_refused(folder):
         read_weights("trees")
 
 
-def test_the_projects_index():
-    """Every entry's file is there, of the size and the network that the index says."""
-    raw = json.loads((index.folder() / index.INDEX).read_text())["weights"]
-    assert list(raw) == jaxnets.list_pretrained()
-    for name, entry in index.read().items():
-        found = jaxnets.pretrained.load(name)
-        assert found.options.items() >= entry.options.items()
-        assert found.class_names is not None
+PROJECTS = index.read()
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_the_projects_weights(name):
+    """Sum, network and classes are what the index says; and all that it should say is there."""
+    entry, found = PROJECTS[name], jaxnets.pretrained.load(name)
+    assert found.options.items() >= entry.options.items()
+    assert found.class_names is not None
+    assert (found.meta["epoch"], found.config.num_epochs) == tuple(
+        entry.record[key] for key in ("epoch", "epochs")
+    )
+    assert entry.record["finished"] == (entry.record["epoch"] == entry.record["epochs"])
+    for key in ("data", "recipe", "command", "seed", "versions", "hardware", "commit", "license"):
+        assert entry.record[key] is not None, key
+    assert entry.size == (index.folder() / entry.file).stat().st_size
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_the_projects_figures(name):
+    """On the first 1,000 test images, as the index says."""
+    found = jaxnets.pretrained.load(name)
+    data = found.config.data.name
+    if not any((REAL / folder).is_dir() for folder in FOLDERS[data]):
+        pytest.skip(f"no real images of {data} in data/")
+    test = load_dataset(data, REAL)
+    labels = test.test_labels[:1000]
+    logits = of_weights(found).logits(test.test_images[:1000])
+    said = PROJECTS[name].record["first_1000"]
+    assert (logits.argmax(1) == labels).mean() == pytest.approx(said["accuracy"], abs=0.003)
+    loss = -log_softmax(logits)[np.arange(1000), labels].mean()
+    assert loss == pytest.approx(said["loss"], abs=1e-3)
+
+
+def test_the_projects_weights_are_small():
+    assert sum(path.stat().st_size for path in index.folder().iterdir()) < 31e6
+    files = {path.name for path in index.folder().glob("*.safetensors")}
+    assert files == {entry.file for entry in PROJECTS.values() if entry.file}

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ _OF_A_BENCHMARK = ("jaxnets", "jax", "jaxlib", "flax", "optax", "torch")
 
 
 def of_a_run() -> dict[str, Any]:
-    """Devices as jax sees them, and versions, for a run's record."""
+    """Devices as jax sees them, versions and commit, for a run's record."""
     devices = jax.devices()
     on_cpu = devices[0].platform == "cpu"
     kind = f"CPU, {_processor()}, {_cores()} cores" if on_cpu else devices[0].device_kind
@@ -24,6 +25,7 @@ def of_a_run() -> dict[str, Any]:
         "hardware": f"{len(devices)} x {kind}" if len(devices) > 1 else kind,
         "versions": _versions(_OF_A_RUN),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "commit": _commit(),
     }
 
 
@@ -52,6 +54,21 @@ def tf32_allowed() -> bool | None:
     if jax.default_backend() == "cpu":
         return None
     return jax.config.jax_default_matmul_precision not in ("highest", "float32")
+
+
+def _commit() -> str | None:
+    """Of the checkout that this code lies in, "-dirty" if it was changed; None where it is none."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        said = subprocess.run(
+            [*asked, "--exclude=*"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip()
 
 
 def _processor() -> str:

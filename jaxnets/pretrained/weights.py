@@ -67,12 +67,7 @@ class Weights:
     @property
     def options(self) -> dict[str, Any]:
         """Options of the network that the configuration sets."""
-        given = self.config.model.to_dict()
-        return {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in given.items()
-            if key not in ("name", "num_classes")
-        }
+        return options_of(self.config)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -94,6 +89,15 @@ class Weights:
     def std(self) -> tuple[float, ...]:
         """The standard deviation of each channel."""
         return tuple(self.config.data.std)
+
+
+def options_of(config: Any) -> dict[str, Any]:
+    """The options of the network that a configuration sets."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.model.to_dict().items()
+        if key not in ("name", "num_classes")
+    }
 
 
 def load(source: str | Path) -> Weights:
