@@ -222,7 +222,7 @@ MUTANTS = [
         "label smoothing ignored",
         f"{AUTHORS}::test_thirty_steps[cifar100:v1]",
         ("jaxnets/train/task.py", "=config.loss.label_smoothing", "=0.0"),
-        ("torch_ref/run.py", "label_smoothing=config.loss.label_smoothing", "label_smoothing=0.0"),
+        ("torch_ref/task.py", "label_smoothing=config.loss.label_smoothing", "label_smoothing=0.0"),
     ),
     mutant(
         "mish_se_resnet18: T_mult 1",

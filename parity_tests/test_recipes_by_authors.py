@@ -19,7 +19,7 @@ import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.models
 import torch_ref.optim
-import torch_ref.run
+import torch_ref.task
 from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.config import model_options
 from jaxnets.data import Dataset
@@ -112,7 +112,7 @@ def train_jax(config: Any, run: Run, workdir: Path) -> Trained:
 
 def train_twin(config: Any, data: Dataset, start: dict, masks: list, workdir: Path) -> Trained:
     """By `torch_ref.train`'s own loop."""
-    task = torch_ref.run.build(config, data, start)
+    task = torch_ref.task.build(config, data, start)
     give_masks(task.net, masks)
     assert torch_ref.loop.train(config, task, data, workdir, quiet=True) == 0
     return Trained(tensors_of(task.net), read_rows(workdir / "metrics.jsonl"))

@@ -18,8 +18,8 @@ import jaxnets.parity.run
 import jaxnets.train.__main__
 import jaxnets.train.task
 import torch_ref.loop
-import torch_ref.run
 import torch_ref.step
+import torch_ref.task
 import torch_ref.train
 from jaxnets import cli
 from jaxnets import config as configs
@@ -284,7 +284,7 @@ def test_options_of_a_network_are_refused_in_the_same_line(name, options):
         config.model = {"name": name, "num_classes": None, **options}
     data = jaxnets.train.task.load(config)
     lines = []
-    for build in (jaxnets.train.task.build, torch_ref.run.build):
+    for build in (jaxnets.train.task.build, torch_ref.task.build):
         with pytest.raises(UserError, match=r"^config\.model: ") as refusal:
             build(config, data)
         lines.append(str(refusal.value))

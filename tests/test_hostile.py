@@ -34,7 +34,7 @@ DEEP = {"num_blocks": (1000,) * 6, "num_channels": 16, "se": "none"}
 
 def _twin_weights(path: Path) -> object:
     pytest.importorskip("torch")
-    from torch_ref.run import read_weights
+    from torch_ref.task import read_weights
 
     return read_weights(path)
 

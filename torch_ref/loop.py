@@ -45,11 +45,10 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
         totals, progress = Totals(*state["totals"]), Progress(**state["progress"])
     again = step % steps == 0 and totals.steps > 0  # an evaluation that was given up
     if step >= last_step and not again:
-        say(f"already trained: {config.num_epochs} epochs, {step} steps in {workdir}")
+        say(console.trained_already(config, step, workdir))
         return 0
     if step:
-        where = ", before its evaluation" if again else ""
-        say(f"resuming {workdir} at step {step} of {last_step}{where}")
+        say(console.resuming(workdir, step, last_step, again))
     test = _tensors(data.test_images, data.test_labels)
     val = None if data.val_images is None else _tensors(data.val_images, data.val_labels)
     selected_on, known = "test" if val is None else "val", identity(data)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
     from torch_ref.checkpoint import LAST, read_data
     from torch_ref.loop import train
-    from torch_ref.run import build, read_weights
+    from torch_ref.task import build, read_weights
 
     data = load(config)
     weights = read_weights(args.init) if args.init else None

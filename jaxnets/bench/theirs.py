@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from jaxnets.bench.timing import Clock, Work, timed
 from jaxnets.bench.torch_augment import DeviceAugment
 from jaxnets.data import Dataset
-from torch_ref.run import build
 from torch_ref.step import param_dtype
+from torch_ref.task import build
 
 
 def modes(device: torch.device) -> dict[str, str | None]:

@@ -92,11 +92,11 @@ def compare(config: Any, steps: int, seen: Callable[[Row], None] = lambda row: N
 def _make_twin(config: Any, run: Run) -> "torch_ref.step.Task":
     import torch
 
-    import torch_ref.run
+    import torch_ref.task
 
     weights = to_state_dict(run.task.network.merge(run.state.params, run.state.stats))
     tensors = {name: torch.tensor(value) for name, value in weights.items()}
-    return torch_ref.run.build(config, run.data, tensors)
+    return torch_ref.task.build(config, run.data, tensors)
 
 
 def _shapes(state: TrainState) -> tuple[Any, Any]:

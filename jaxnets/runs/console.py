@@ -103,6 +103,17 @@ class EpochTable:
         return " ".join(f"{cells[name]:>{width}}" for name, width in self._columns.items())
 
 
+def resuming(workdir: Path, step: int, last_step: int, unevaluated: bool) -> str:
+    """From where a run goes on; `unevaluated`: whether the evaluation of its last epoch is left."""
+    where = ", before its evaluation" if unevaluated else ""
+    return f"resuming {workdir} at step {step} of {last_step}{where}"
+
+
+def trained_already(config: Any, step: int, workdir: Path) -> str:
+    """That there is nothing to do."""
+    return f"already trained: {config.num_epochs} epochs, {step} steps in {workdir}"
+
+
 def closing(config: Any, progress: Progress, selected_on: str = "test") -> str:
     """What came out; `selected_on` is the split that chose the best checkpoint."""
     split = {"val": "validation"}.get(selected_on, selected_on)

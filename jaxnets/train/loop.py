@@ -45,11 +45,10 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
         at = _resume(run, checkpoints, say)
         last_step = config.num_epochs * steps
         if at.step >= last_step and not at.unevaluated(steps):
-            say(f"already trained: {config.num_epochs} epochs, {at.step} steps in {workdir}")
+            say(console.trained_already(config, at.step, workdir))
             return 0
         if at.step:
-            where = ", before its evaluation" if at.unevaluated(steps) else ""
-            say(f"resuming {workdir} at step {at.step} of {last_step}{where}")
+            say(console.resuming(workdir, at.step, last_step, at.unevaluated(steps)))
         data = run.data
 
         def evaluator(images: np.ndarray, labels: np.ndarray) -> Evaluator:
