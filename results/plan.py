@@ -4,6 +4,8 @@
 guesses: those of a CPU for two cores with AVX-512, those of a GPU for an H100 or its like.
 """
 
+from typing import Any
+
 from jaxnets.results.plan import Commands, Published, Training
 
 _NOTEBOOKS = "the notebooks of S0"
@@ -34,42 +36,23 @@ _RECIPES = (  # one of each network
 )
 _HIGHEST = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}  # no TF32
 
+
+def _recipe(
+    name: str, parameters: int, *, cpu: float | None = None, gpu: float, **more: Any
+) -> Training:
+    """A row for a recipe, named as --config names it: NAME or NAME:PRESET."""
+    file, colon, preset = name.partition(":")
+    minutes = {"gpu": gpu} if cpu is None else {"cpu": cpu, "gpu": gpu}
+    recipe = f"configs/{file}.py{colon}{preset}"
+    return Training(name=name, recipe=recipe, parameters=parameters, minutes=minutes, **more)
+
+
 ROWS = (
-    Training(
-        name="cifar100:v3_as_run",
-        recipe="configs/cifar100.py:v3_as_run",
-        parameters=2_847_476,
-        minutes={"cpu": 400, "gpu": 4},
-        published=_V3,
-    ),
-    Training(
-        name="cifar100:v3",
-        recipe="configs/cifar100.py:v3",
-        parameters=2_847_476,
-        minutes={"cpu": 400, "gpu": 4},
-        published=_V3,
-    ),
-    Training(
-        name="cifar100:v2_as_run",
-        recipe="configs/cifar100.py:v2_as_run",
-        parameters=1_283_684,
-        minutes={"cpu": 500, "gpu": 4},
-        published=_V2,
-    ),
-    Training(
-        name="se_resnet_small",
-        recipe="configs/se_resnet_small.py",
-        parameters=_WIDTH_16,
-        minutes={"cpu": 120, "gpu": 1},
-        beside="se_resnet_small:torch",
-    ),
-    Training(
-        name="cifar100:v5_as_run",
-        recipe="configs/cifar100.py:v5_as_run",
-        parameters=3_657_440,
-        minutes={"cpu": 300, "gpu": 3},
-        published=_V5,
-    ),
+    _recipe("cifar100:v3_as_run", 2_847_476, cpu=400, gpu=4, published=_V3),
+    _recipe("cifar100:v3", 2_847_476, cpu=400, gpu=4, published=_V3),
+    _recipe("cifar100:v2_as_run", 1_283_684, cpu=500, gpu=4, published=_V2),
+    _recipe("se_resnet_small", _WIDTH_16, cpu=120, gpu=1, beside="se_resnet_small:torch"),
+    _recipe("cifar100:v5_as_run", 3_657_440, cpu=300, gpu=3, published=_V5),
     Training(
         name="se_resnet_small:torch",
         recipe="configs/se_resnet_small.py",
@@ -105,27 +88,9 @@ ROWS = (
             "--dtype bfloat16,float32 --json {out}/bench.json --force",
         ),
     ),
-    Training(
-        name="se_resnet_fast",
-        recipe="configs/se_resnet_fast.py",
-        parameters=4_697_742,
-        seeds=(0, 1, 2, 3, 4),
-        minutes={"gpu": 1.5},
-    ),
-    Training(
-        name="se_resnet",
-        recipe="configs/se_resnet.py",
-        parameters=4_697_742,
-        seeds=(0, 1, 2),
-        minutes={"gpu": 6},
-        published=_BASIC,
-    ),
-    Training(
-        name="cifar100_fast",
-        recipe="configs/cifar100_fast.py",
-        parameters=3_657_440,
-        minutes={"gpu": 1.5},
-    ),
+    _recipe("se_resnet_fast", 4_697_742, gpu=1.5, seeds=(0, 1, 2, 3, 4)),
+    _recipe("se_resnet", 4_697_742, gpu=6, seeds=(0, 1, 2), published=_BASIC),
+    _recipe("cifar100_fast", 3_657_440, gpu=1.5),
     *(
         Commands(
             name=f"bench/{recipe.replace('.py', '')}",
@@ -137,94 +102,19 @@ ROWS = (
         )
         for recipe in _RECIPES[1:]
     ),
-    Training(
-        name="cifar100:v4",
-        recipe="configs/cifar100.py:v4",
-        parameters=3_235_460,
-        minutes={"gpu": 4},
-        published=_V4,
-    ),
-    Training(
-        name="cifar100:v5",
-        recipe="configs/cifar100.py:v5",
-        parameters=3_657_440,
-        minutes={"gpu": 5},
-        published=_V5,
-    ),
-    Training(
-        name="cifar100:v2",
-        recipe="configs/cifar100.py:v2",
-        parameters=1_283_684,
-        minutes={"gpu": 4},
-        published=_V2,
-    ),
-    Training(
-        name="cifar100:v1",
-        recipe="configs/cifar100.py:v1",
-        parameters=7_856_868,
-        minutes={"gpu": 5},
-        published=_V1,
-    ),
-    Training(
-        name="mish_se_resnet18",
-        recipe="configs/mish_se_resnet18.py",
-        parameters=4_570_934,
-        minutes={"gpu": 4},
-        published=_MISH,
-    ),
-    Training(
-        name="dense_se_resnet",
-        recipe="configs/dense_se_resnet.py",
-        parameters=3_116_378,
-        minutes={"gpu": 12},
-        published=_DENSE,
-    ),
-    Training(
-        name="se_resnet_drop",
-        recipe="configs/se_resnet_drop.py",
-        parameters=4_697_742,
-        minutes={"gpu": 9},
-    ),
-    Training(
-        name="resnet18",
-        recipe="configs/resnet18.py",
-        parameters=11_173_962,
-        minutes={"gpu": 6},
-    ),
-    Training(
-        name="se_resnet_drop:as_run",
-        recipe="configs/se_resnet_drop.py:as_run",
-        parameters=4_697_162,
-        minutes={"gpu": 9},
-        published=_S2,
-    ),
-    Training(
-        name="dense_se_resnet:as_run",
-        recipe="configs/dense_se_resnet.py:as_run",
-        parameters=3_116_378,
-        minutes={"gpu": 7},
-    ),
-    Training(
-        name="mish_se_resnet18:as_run",
-        recipe="configs/mish_se_resnet18.py:as_run",
-        parameters=4_570_934,
-        minutes={"gpu": 6},
-        published=_MISH_AS_RUN,
-    ),
-    Training(
-        name="cifar100:v4_as_run",
-        recipe="configs/cifar100.py:v4_as_run",
-        parameters=3_235_460,
-        minutes={"gpu": 4},
-        published=_V4,
-    ),
-    Training(
-        name="cifar100:v1_as_run",
-        recipe="configs/cifar100.py:v1_as_run",
-        parameters=7_856_868,
-        minutes={"gpu": 5},
-        published=_V1,
-    ),
+    _recipe("cifar100:v4", 3_235_460, gpu=4, published=_V4),
+    _recipe("cifar100:v5", 3_657_440, gpu=5, published=_V5),
+    _recipe("cifar100:v2", 1_283_684, gpu=4, published=_V2),
+    _recipe("cifar100:v1", 7_856_868, gpu=5, published=_V1),
+    _recipe("mish_se_resnet18", 4_570_934, gpu=4, published=_MISH),
+    _recipe("dense_se_resnet", 3_116_378, gpu=12, published=_DENSE),
+    _recipe("se_resnet_drop", 4_697_742, gpu=9),
+    _recipe("resnet18", 11_173_962, gpu=6),
+    _recipe("se_resnet_drop:as_run", 4_697_162, gpu=9, published=_S2),
+    _recipe("dense_se_resnet:as_run", 3_116_378, gpu=7),
+    _recipe("mish_se_resnet18:as_run", 4_570_934, gpu=6, published=_MISH_AS_RUN),
+    _recipe("cifar100:v4_as_run", 3_235_460, gpu=4, published=_V4),
+    _recipe("cifar100:v1_as_run", 7_856_868, gpu=5, published=_V1),
 )
 
 _CPU = (

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from jaxnets import cli
 from jaxnets.errors import UserError
@@ -65,13 +64,7 @@ def _parser() -> cli.Parser:
         help="stop within so many (default: one row, as long as it takes)",
     )
     add("--list", action="store_true", help="what is done, what is missing, what it would take")
-    add(
-        "--plan",
-        type=Path,
-        default=plans.DEFAULT,
-        metavar="FILE",
-        help=f"what there is to run (default: {plans.DEFAULT})",
-    )
+    plans.add_flag(parser, "what there is to run")
     return parser
 
 

@@ -89,13 +89,7 @@ def _parser() -> cli.Parser:
     )
     cli.add_json(parser, "instead of Markdown")
     add("--write", action="store_true", help="write tables and pictures out of results/")
-    add(
-        "--plan",
-        type=Path,
-        default=plans.DEFAULT,
-        metavar="FILE",
-        help=f"with --write: whose results (default: {plans.DEFAULT})",
-    )
+    plans.add_flag(parser, "with --write: whose results")
     add("--publish", metavar="NAME", help="add the run's network to weights/ by that name")
     add("--checkpoint", default="last", metavar="last|best|STEP", help="to publish (default: last)")
     add("--commit", help="of the code that trained it, where the run's record lacks it")

@@ -1,5 +1,6 @@
 """The plan of all measurements: the rows of a plan.py, and where what they leave belongs."""
 
+import argparse
 import dataclasses
 import difflib
 import runpy
@@ -142,6 +143,12 @@ class Plan:
         """Where the results of a row, or of one of its seeds, are kept."""
         folder = self.results / row.folder
         return folder if seed is None else folder / f"seed{seed}"
+
+
+def add_flag(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds --plan, for `read`."""
+    about = f"{what} (default: {DEFAULT})"
+    parser.add_argument("--plan", type=Path, default=DEFAULT, metavar="FILE", help=about)
 
 
 def read(path: Path = DEFAULT) -> Plan:
