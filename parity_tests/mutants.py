@@ -165,12 +165,11 @@ MUTANTS = [
         "BatchNorm: epsilon 1e-3",
         f"{HAND}[se_resnet-4-(1,1)-none]",
         ("jaxnets/models/layers.py", "epsilon: float = 1e-5", "epsilon: float = 1e-3"),
-        ("torch_ref/models/__init__.py", "return twin(**options)",
-         "net = twin(**options)\n"
-         "    for module in net.modules():\n"
-         "        if isinstance(module, nn.BatchNorm2d):\n"
-         "            module.eps = 1e-3\n"
-         "    return net"),
+        ("torch_ref/models/__init__.py", "model = twin(**options)",
+         "model = twin(**options)\n"
+         "    for module in model.modules():\n"
+         "        if isinstance(module, torch.nn.BatchNorm2d):\n"
+         "            module.eps = 1e-3"),
     ),
     mutant(
         "Dense: first weights uniform",
