@@ -80,7 +80,8 @@ def test_every_mode_becomes_rgb(mode, tmp_path):
     image = Image.fromarray(black_and_white)
     image = image.convert("P").convert(mode) if mode == "PA" else image.convert(mode)
     path = save(tmp_path / "x.tif", image)
-    assert Image.open(path).mode == mode
+    with Image.open(path) as stored:
+        assert stored.mode == mode
     np.testing.assert_array_equal(read_image(path, 8)[0], black_and_white)
 
 
