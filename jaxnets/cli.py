@@ -45,7 +45,6 @@ class Parser(argparse.ArgumentParser):
     Args:
         module: what `python -m` runs.
         aliases: older names of flags, which the help leaves out.
-        needs_arguments: False where the command does something useful without any.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Parser(argparse.ArgumentParser):
         description: str | None,
         *,
         aliases: Mapping[str, str] | None = None,
-        needs_arguments: bool = True,
         epilog: str | None = None,
     ):
         super().__init__(
@@ -64,7 +62,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        self._aliases, self._needs_arguments = dict(aliases or {}), needs_arguments
+        self._aliases = dict(aliases or {})
         self._takes_overrides = False
 
     def add_recipe(self, *, many: bool = False) -> None:
@@ -88,7 +86,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """The flags' values; with a recipe also `overrides`, the --config.KEY=VALUE given."""
         args = list(sys.argv[1:] if args is None else args)
-        if not args and self._needs_arguments:
+        if not args:
             self.print_help(sys.stderr)
             self.exit(2)
         overrides, rest = _split(args) if self._takes_overrides else ([], args)

@@ -22,13 +22,13 @@ _FLAGS = {
     "jaxnets.results": ("--target", "--json"),
     "jaxnets.port": ("--model", "--option", "--num-classes", "--dtype", "--checkpoint",
                      "--with-optimizer", "--step"),
-    "jaxnets.models": ("--option", "--num-classes", "--budget", "--json"),
+    "jaxnets.models": ("--list", "--option", "--num-classes", "--budget", "--json"),
     "jaxnets.data": ("--name", "--dir", "--image-size", "--skip-bad"),
     "jaxnets.parity": ("--model", "--jax", "--torch", "--option", "--config", "--steps"),
     "jaxnets.bench": ("--config", "--batch", "--dtype", "--repeats", "--json"),
     "torch_ref.train": ("--config", "--workdir", "--init", "--print-config", "--config.seed"),
 }  # fmt: skip
-# Without a name this command audits every model there is.
+# Mostly about one: --list alone audits every model there is.
 _FIRST = {"jaxnets.models": ["cifar100_v3"]}
 
 

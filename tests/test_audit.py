@@ -149,12 +149,12 @@ def run(capsys, *argv):
 
 def test_list(capsys, monkeypatch):
     monkeypatch.setattr("jaxnets.models.__main__.list_models", lambda: ["se_resnet"])
-    code, text = run(capsys)
+    code, text = run(capsys, "--list")
     assert code == 0
     line = next(line for line in text.splitlines() if line.startswith("se_resnet"))
     assert line.split()[1:6] == ["4,697,742", "4,697,742", "798.69", "M", "156"]
     assert "S3 (Basic and Dense SE-ResNet)" in line
-    code, text = run(capsys, "--json")
+    code, text = run(capsys, "--list", "--json")
     (row,) = json.loads(text)
     assert (row["name"], row["parameters"], row["macs"]) == ("se_resnet", 4_697_742, 798_690_304)
 
@@ -196,7 +196,7 @@ def test_audit_json(capsys):
         ("se_resnet --num-classes many", "--num-classes"),
         ("se_resnet --budget -1", "whole number"),
         ("se_resnet --bugdet 3", "--budget"),
-        ("--option drop=.1", "name it"),
+        ("--option drop=.1", "name one"),
     ],
 )
 def test_mistakes_are_one_line(argv, hint):

@@ -22,12 +22,7 @@ from tests.small_disk import remount, small_disk
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
-COMMANDS = ("train", "evaluate", "predict", "results", "report", "port", "parity", "bench", "data")
-
-
-def module(name: str) -> str:
-    found = importlib.util.find_spec(f"jaxnets.{name}")
-    return f"{found.name}.__main__" if found.submodule_search_locations else found.name
+COMMANDS = tuple(importlib.import_module("jaxnets.__main__").COMMANDS)
 
 
 def parser() -> cli.Parser:
@@ -104,22 +99,33 @@ def test_a_mistaken_flag_is_one_line(args, says):
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize("name", [f"jaxnets.{c}" for c in COMMANDS] + ["torch_ref.train"])
+NAMES = ["jaxnets", "torch_ref.train", *(f"jaxnets.{name}" for name in COMMANDS)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_without_arguments_the_help_is_shown(command, name):
-    code, out, err = command(name if "torch" in name else module(name.removeprefix("jaxnets.")))
+    code, out, err = command(name)
     assert (code, out) == (2, "")
     assert err.startswith(f"usage: python -m {name} ")
     assert "--help" in err
 
 
-def test_the_list_of_models_needs_no_arguments():
-    made = importlib.import_module("jaxnets.models.__main__")._parser()
-    assert made.parse_args([]).model is None
+def test_all_models_or_one(refused):
+    name = "jaxnets.models"
+    assert "no model: name one, or --list" in refused(name, "--json")
+    assert "no model: name one, or --list" in refused(name, "--budget", "10")
+    assert "--list: all models" in refused(name, "--list", "--budget", "10")
+    assert "--list: all models" in refused(name, "--list", "se_resnet")
+
+
+def test_the_next_row_or_others(refused):
+    assert "--next: no row" in refused("jaxnets.reproduce", "--next", "--list")
+    assert "--next: no row" in refused("jaxnets.reproduce", "--next", "se_resnet_small")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_dashes_only(command, name):
-    code, out, _ = command(module(name), "--wrong", "--help")
+    code, out, _ = command(f"jaxnets.{name}", "--wrong", "--help")
     assert code == 0
     flags = {word.strip("[],") for word in out.split() if word.lstrip("[").startswith("--")}
     assert flags
@@ -133,10 +139,6 @@ def test_json_goes_into_a_file(tmp_path, command):
     written = command("jaxnets.models.__main__", *args, path)
     assert (written.code, written.out) == (0, f"wrote {path}\n")
     assert path.read_text() == printed.out
-
-
-def test_a_budget_is_about_one_model(refused):
-    assert "about one model" in refused("jaxnets.models.__main__", "--budget", "10")
 
 
 @pytest.mark.parametrize("tolerance", ["nan", "-1", "inf"])

@@ -302,7 +302,7 @@ def test_functions_that_the_documents_name(just_imported):
 
 
 def test_table_of_models(command):
-    rows = json.loads(command("jaxnets.models.__main__", "--json").out)
+    rows = json.loads(command("jaxnets.models.__main__", "--list", "--json").out)
     for row in rows:
         figures = f"{row['parameters']:,} | {row['macs'] / 1e6:,.2f} M | {row['entries']}"
         assert f"| `{row['name']}` | {figures} |" in README

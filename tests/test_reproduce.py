@@ -70,7 +70,7 @@ def figures(name: str, seed: int = 0) -> dict:
 
 def test_the_next_missing_row_seed_by_seed(here, command):
     write_plan(here, row("a:b", (0, 3)), row("later"))
-    done = command("jaxnets.reproduce", "--device", "cpu")
+    done = command("jaxnets.reproduce", "--next", "--device", "cpu")
     assert done.code == 0, done.err
     for seed in (0, 3):
         kept = Path(f"results/a_b/seed{seed}")

@@ -1,4 +1,4 @@
-"""python -m jaxnets.models: all models, or one: its layers, parameters, multiply-accumulates."""
+"""All models, or one: its layers, parameters, multiply-accumulates."""
 
 import argparse
 import re
@@ -23,7 +23,7 @@ DOCUMENTS = {
 
 EPILOG = """\
 examples:
-  python -m jaxnets.models
+  python -m jaxnets.models --list
   python -m jaxnets.models se_resnet
   python -m jaxnets.models se_resnet --option se=block --option num_blocks=3,3,3
   python -m jaxnets.models se_resnet --option num_channels=16 --budget 300000 --json
@@ -35,11 +35,14 @@ Exit codes: 0 fine, 1 over the budget, 2 a mistake in the command."""
 def main(argv: Sequence[str]) -> int:
     """Prints the list of models, or the audit of one; 1 when it is over its budget."""
     args = _parser().parse_args(argv)
-    if args.model is None:
-        if args.option or args.num_classes is not None or args.budget is not None:
-            raise UserError("--option, --num-classes and --budget are about one model: name it")
+    about_one = args.option or args.num_classes is not None or args.budget is not None
+    if args.list and (args.model or about_one):
+        raise UserError("--list: all models, so no name, --option, --num-classes or --budget")
+    if args.list:
         _list(args.json)
         return 0
+    if args.model is None:
+        raise UserError("no model: name one, or --list them all")
     options = parse_options(args.model, args.option)
     result = audit(args.model, args.num_classes, **options)
     budget = BUDGET if args.budget is None else args.budget
@@ -51,10 +54,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser("jaxnets.models", __doc__, epilog=EPILOG, needs_arguments=False)
-    parser.add_argument(
-        "model", nargs="?", help=f"one of {', '.join(list_models())}; all if left out"
-    )
+    parser = cli.Parser("jaxnets.models", __doc__, epilog=EPILOG)
+    parser.add_argument("model", nargs="?", help=f"one of {', '.join(list_models())}")
+    parser.add_argument("--list", action="store_true", help="all models, a line each")
     parser.add_argument(
         "--num-classes", type=cli.whole(1), metavar="N", help="logits (default: documented)"
     )

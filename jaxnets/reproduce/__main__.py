@@ -1,6 +1,7 @@
 """Reproduces the results: runs what is missing in the plan, and keeps what comes out.
 
     python -m jaxnets.reproduce --list
+    python -m jaxnets.reproduce --next
     python -m jaxnets.reproduce --minutes 30
     python -m jaxnets.reproduce cifar100:v3 --device gpu
 
@@ -37,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     plan = plans.read(args.plan)
     named = [plan.row(name) for name in args.rows]
+    if args.next and (named or args.list):
+        raise UserError("--next: no row that is named, and no --list")
     if args.list:
         state.show(plan, args.device, named)
         return 0
@@ -53,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser("jaxnets.reproduce", __doc__, needs_arguments=False)
+    parser = cli.Parser("jaxnets.reproduce", __doc__)
     add = parser.add_argument
     add("rows", nargs="*", metavar="ROW")
     add("--device", choices=plans.DEVICES, help="default: what jax finds")
@@ -63,6 +66,7 @@ def _parser() -> cli.Parser:
         metavar="M",
         help="stop within so many (default: one row, as long as it takes)",
     )
+    add("--next", action="store_true", help="the next missing row, as without a ROW")
     add("--list", action="store_true", help="what is done, what is missing, what it would take")
     plans.add_flag(parser, "what there is to run")
     return parser
