@@ -8,5 +8,8 @@ FOLDERS = {"jaxnets.recipes": "configs", "jaxnets.pretrained.files": "weights"}
 setup(
     packages=[*find_packages(include=["jaxnets*", "torch_ref*"]), *FOLDERS],
     package_dir=FOLDERS,
-    package_data={"jaxnets.pretrained.files": ["index.json", "*.safetensors"]},
+    package_data={
+        "jaxnets.pretrained.files": ["index.json", "*.safetensors"],
+        "jaxnets.report": ["page.css"],
+    },
 )

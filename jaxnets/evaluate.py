@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxnets.data.identity import describe
     from jaxnets.port.networks import load_networks
-    from jaxnets.report.classification import format_report
+    from jaxnets.report.sections.classes import format_report
     from jaxnets.runs.workdir import note_older
     from jaxnets.tables import terminal_width
 
@@ -110,8 +110,7 @@ def headline(config: Any, workdir: Path, which: str) -> dict[str, Any]:
     """
     from jaxnets.data import load
     from jaxnets.inference.network import check_classes, load_member, log_probabilities
-    from jaxnets.report.calibration import calibration
-    from jaxnets.report.classification import accuracies, first_five
+    from jaxnets.inference.scores import accuracies, calibration, first_five
 
     member = load_member(workdir, which)
     data = load(config)
@@ -134,7 +133,8 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
     """
     from jaxnets.data import load
     from jaxnets.data.identity import changes, identity
-    from jaxnets.inference.network import check_classes, log_mean, log_probabilities
+    from jaxnets.inference.network import check_classes, log_probabilities
+    from jaxnets.inference.scores import log_mean
 
     same_val = _check_data(members, split)
     data = load(config)
@@ -175,8 +175,8 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
 
 def write_report(folder: Path, metrics: dict[str, Any], run: Path | None = None) -> list[Path]:
     """Writes metrics.json and the figures into a folder, with the curves of `run`; their paths."""
-    from jaxnets.report.confusion import plot_confusion
-    from jaxnets.report.curves import drawable, plot_curves
+    from jaxnets.report.sections.confusion import plot_confusion
+    from jaxnets.report.sections.curves import drawable, plot_curves
 
     # Before anything is written.  Stopped in its first epoch, a run has nothing to draw.
     log = run is not None and run / METRICS
@@ -225,7 +225,7 @@ def _selected_on(members: Sequence["Member"]) -> str | None:
 
 def _scores(logs: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Loss and report of log probabilities (N, K)."""
-    from jaxnets.report.classification import classification_report
+    from jaxnets.inference.scores import classification_report
 
     return {"loss": _loss(logs, labels), **classification_report(logs, labels, names)}
 

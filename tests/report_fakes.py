@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnets.augment.samples import Samples
 from jaxnets.config import decisive_keys, default_config
-from jaxnets.report.calibration import calibration, softmax
-from jaxnets.report.classification import classification_report
-from jaxnets.report.run import RunData, cross_entropy
-from jaxnets.report.samples import Samples
+from jaxnets.inference.scores import calibration, classification_report, cross_entropy, softmax
+from jaxnets.report.run import RunData
 
 NASTY = ("<script>alert(1)</script>", 'a"b&c', "$x^2$ y$", "é\nnewline", "x" * 60)
 

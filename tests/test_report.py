@@ -17,8 +17,8 @@ from jaxnets.report import (
     plot_curves,
     read_metrics,
 )
-from jaxnets.report.curves import PANELS, curves_figure, legend_lines, series
-from jaxnets.report.training import describe, read_command
+from jaxnets.report.sections.curves import PANELS, curves_figure, legend_lines, series
+from jaxnets.report.sections.training import describe, read_command
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTIONS = np.array([0, 0, 1, 1, 0, 1])

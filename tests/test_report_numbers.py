@@ -11,22 +11,27 @@ import numpy as np
 import pytest
 
 from jaxnets.augment.pipeline import augment_key, make_augment, normalize
+from jaxnets.augment.samples import augmented, one_of_each, read_samples
 from jaxnets.data.batches import epoch_order
 from jaxnets.devices.layout import make_layout
-from jaxnets.report.calibration import bin_of, calibration, softmax
-from jaxnets.report.confusion import confusion_matrix, normalise_rows
-from jaxnets.report.curves import ACCURACY, LOSS, best, curves_data
-from jaxnets.report.dots import class_counts
+from jaxnets.inference.scores import (
+    bin_of,
+    calibration,
+    confusion_matrix,
+    cross_entropy,
+    normalise_rows,
+    softmax,
+)
 from jaxnets.report.figure import label
-from jaxnets.report.mistakes import (
+from jaxnets.report.sections.curves import ACCURACY, LOSS, best, curves_data
+from jaxnets.report.sections.distribution import class_counts
+from jaxnets.report.sections.mistakes import (
     Pair,
     confused_pairs,
     examples,
     most_confident,
     worst_calibrated,
 )
-from jaxnets.report.run import cross_entropy
-from jaxnets.report.samples import augmented, one_of_each, read_samples
 from jaxnets.train import step as training
 
 

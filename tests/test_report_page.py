@@ -12,12 +12,12 @@ from PIL import Image
 from jaxnets.data import load_dataset
 from jaxnets.errors import UserError
 from jaxnets.inference import network
+from jaxnets.inference.scores import calibration, confusion_matrix, softmax
 from jaxnets.report import run as report_run
 from jaxnets.report.__main__ import write_report
-from jaxnets.report.calibration import calibration, softmax
-from jaxnets.report.classification import format_report
-from jaxnets.report.confusion import confusion_figure, confusion_matrix
 from jaxnets.report.figure import to_png
+from jaxnets.report.sections.classes import format_report
+from jaxnets.report.sections.confusion import confusion_figure
 from jaxnets.runs.log import RunLog, read_rows
 from tests import chromium
 from tests.report_fakes import NASTY, Page, assert_self_contained, fake

@@ -17,6 +17,7 @@ from jaxnets.data.identity import differing_classes
 from jaxnets.devices.layout import AXIS, make_layout
 from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
+from jaxnets.inference.scores import log_mean, log_softmax
 from jaxnets.models import create_abstract, create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.models.names import check_names
@@ -245,16 +246,6 @@ def log_probabilities(
     """
     views = (images, images[:, :, ::-1]) if flip else (images,)
     return log_mean([log_softmax(m.logits(v, batch_size)) for m in members for v in views])
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """x - log sum exp x along the last axis."""
-    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-
-
-def log_mean(logs: Sequence[np.ndarray]) -> np.ndarray:
-    """The log of the mean of exp, over the sequence."""
-    return np.logaddexp.reduce(np.stack(logs), axis=0) - np.log(len(logs))
 
 
 def check_classes(member: Member, class_names: Sequence[str], source: str) -> None:

@@ -4,9 +4,10 @@ Imports inference, runs and data; python -m jaxnets.report calls it, evaluate fo
 curves, training for what it shows in TensorBoard, and parity for its figures.
 """
 
-from jaxnets.report.classification import classification_report, format_report
-from jaxnets.report.confusion import confusion_matrix, plot_confusion
-from jaxnets.report.curves import plot_curves, read_metrics
+from jaxnets.inference.scores import classification_report, confusion_matrix
+from jaxnets.report.sections.classes import format_report
+from jaxnets.report.sections.confusion import plot_confusion
+from jaxnets.report.sections.curves import plot_curves, read_metrics
 
 __all__ = [
     "classification_report",

@@ -61,42 +61,50 @@ def main(argv: Sequence[str]) -> int:
 def write_report(output: Path, runs: Sequence) -> list[Path]:
     """Writes all files of a report on `runs` (RunData each); returns their paths, the page last.
 
-    The parts of one run lie in `output`, those of several in a folder each.
+    The sections of one run lie in `output`, those of several in a folder each.
     """
-    from jaxnets.report import image_parts as images
-    from jaxnets.report import number_parts as numbers
     from jaxnets.report import page
     from jaxnets.report.figure import DARK, LIGHT, to_png, write
-    from jaxnets.report.training import differences, training
+    from jaxnets.report.sections import (
+        augmentation,
+        calibration,
+        classes,
+        confusion,
+        curves,
+        distribution,
+        mistakes,
+        training,
+    )
 
     about_a_run = (
-        training,
-        numbers.confusion,
-        numbers.classes,
-        images.pairs,
-        images.confident_mistakes,
-        images.miscalibrated_mistakes,
-        numbers.reliability,
-        numbers.distribution,
-        images.augmentation,
+        training.section,
+        confusion.section,
+        classes.section,
+        mistakes.pairs,
+        mistakes.confident_mistakes,
+        mistakes.miscalibrated_mistakes,
+        calibration.section,
+        distribution.section,
+        augmentation.section,
     )
-    chapters = [page.Chapter(run, [part(run) for part in about_a_run]) for run in runs]
-    overview = [numbers.curves({run.name: run.records for run in runs})]
-    overview += [differences(runs)] if len(runs) > 1 else []
+    chapters = [page.Chapter(run, [make(run) for make in about_a_run]) for run in runs]
+    overview = [curves.section({run.name: run.records for run in runs})]
+    overview += [training.differences(runs)] if len(runs) > 1 else []
     folders = [output if len(runs) == 1 else output / run.name for run in runs]
-    placed = [(output, part) for part in overview]
-    placed += [(f, p) for f, chapter in zip(folders, chapters, strict=True) for p in chapter.parts]
-    light = {id(p): to_png(p.draw, LIGHT) for _, part in placed for p in part.plots}
-    dark = {id(p): to_png(p.draw, DARK) for _, part in placed for p in part.plots if p.alt}
+    placed = [(output, section) for section in overview]
+    placed += [(f, s) for f, c in zip(folders, chapters, strict=True) for s in c.sections]
+    plots = [plot for _, section in placed for plot in section.plots]
+    light = {id(plot): to_png(plot.draw, LIGHT) for plot in plots}
+    dark = {id(plot): to_png(plot.draw, DARK) for plot in plots if plot.alt}
     html = page.render(overview, chapters, lambda plot: (light[id(plot)], dark[id(plot)]))
 
     def store(path: Path, data: object) -> Path:
         return write(path, (json.dumps(data, indent=1) + "\n").encode())
 
     written = [store(output / "summary.json", [run.summary() for run in runs])]
-    for folder, part in placed:
-        written += [write(folder / f"{p.name}.png", light[id(p)]) for p in part.plots]
-        written.append(store(folder / f"{part.key}.json", part.data))
+    for folder, section in placed:
+        written += [write(folder / f"{p.name}.png", light[id(p)]) for p in section.plots]
+        written.append(store(folder / f"{section.key}.json", section.data))
     return [*written, write(output / "index.html", html.encode("utf-8", "replace"))]
 
 

@@ -1,13 +1,15 @@
 """The report as one HTML page that needs nothing but itself: no script, no request."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 from jaxnets.report import html
-from jaxnets.report.css import CSS
+from jaxnets.report.figure import DARK, LIGHT
 from jaxnets.report.html import escape
-from jaxnets.report.part import Part, Plot
 from jaxnets.report.run import RunData
+from jaxnets.report.sections import Plot, Section
 
 # Even if something were to slip through the escaping, nothing could be fetched or run.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -19,10 +21,10 @@ class Chapter(NamedTuple):
     """What there is to say about one run."""
 
     run: RunData
-    parts: Sequence[Part]
+    sections: Sequence[Section]
 
 
-def render(overview: Sequence[Part], chapters: Sequence[Chapter], picture: Picture) -> str:
+def render(overview: Sequence[Section], chapters: Sequence[Chapter], picture: Picture) -> str:
     """The page.
 
     Args:
@@ -34,46 +36,67 @@ def render(overview: Sequence[Part], chapters: Sequence[Chapter], picture: Pictu
     title = f"Report on {runs[0].name if single else f'{len(runs)} runs'}"
     content = [_head(runs[0], title) if single else _comparison(runs, title)]
     content.append(_contents(overview, chapters))
-    content += [_section(part, "", 2, picture) for part in overview]
+    content += [_section(section, "", 2, picture) for section in overview]
     for i, chapter in enumerate(chapters):
         prefix = "" if single else f"run{i + 1}-"
         if not single:
             content.append(_run_head(chapter.run, f"run{i + 1}"))
-        content += [_section(part, prefix, 2 if single else 3, picture) for part in chapter.parts]
+        content += [
+            _section(section, prefix, 2 if single else 3, picture) for section in chapter.sections
+        ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n'
-        f"<style>{CSS}</style>\n</head>\n<body>\n" + "\n".join(content) + "\n</body>\n</html>\n"
+        f"<style>{_style()}</style>\n</head>\n<body>\n"
+        + "\n".join(content)
+        + "\n</body>\n</html>\n"
     )
 
 
-def _section(part: Part, prefix: str, level: int, picture: Picture) -> str:
+def _style() -> str:
+    """page.css with the colours of the figures' themes."""
+    papers = {"light": LIGHT, "dark": DARK}
+    colours = {f"{name}_paper": theme.paper for name, theme in papers.items()}
+    colours |= {f"{name}_ink": theme.ink for name, theme in papers.items()}
+    colours |= {f"{name}_accent": theme.colours[0] for name, theme in papers.items()}
+    return Template((Path(__file__).parent / "page.css").read_text()).substitute(colours)
+
+
+def _section(section: Section, prefix: str, level: int, picture: Picture) -> str:
     figures = "".join(
-        html.picture(*picture(plot), plot.alt, size=plot.size) for plot in part.plots if plot.alt
+        html.picture(*picture(plot), plot.alt, size=plot.size) for plot in section.plots if plot.alt
     )
+    body = section.body
+    if figures:
+        body = f'<div class="figures">{figures}<div>{body}</div></div>'
     return (
-        f'<section id="{prefix}{part.key}"><h{level}>{escape(part.title)}</h{level}>'
-        f'<p class="quiet">{escape(part.about)}</p>'
-        + (f'<div class="figures">{figures}<div>{part.body}</div></div>' if figures else part.body)
+        f'<section id="{prefix}{section.key}"><h{level}>{escape(section.title)}</h{level}>'
+        f'<p class="quiet">{escape(section.about)}</p>'
+        + (
+            f'<div class="figures">{figures}<div>{section.body}</div></div>'
+            if figures
+            else section.body
+        )
         + "</section>"
     )
 
 
-def _contents(overview: Sequence[Part], chapters: Sequence[Chapter]) -> str:
-    def links(parts: Sequence[Part], prefix: str = "") -> str:
+def _contents(overview: Sequence[Section], chapters: Sequence[Chapter]) -> str:
+    def links(sections: Sequence[Section], prefix: str = "") -> str:
         return "".join(
-            f'<li><a href="#{prefix}{part.key}">{escape(part.title)}</a></li>' for part in parts
+            f'<li><a href="#{prefix}{section.key}">{escape(section.title)}</a></li>'
+            for section in sections
         )
 
     items = links(overview)
     if len(chapters) == 1:
-        items += links(chapters[0].parts)
+        items += links(chapters[0].sections)
     else:
-        for i, (run, parts) in enumerate(chapters):
+        for i, (run, sections) in enumerate(chapters):
             own = f'<a href="#run{i + 1}">{escape(run.name)}</a>'
-            items += f'<li class="run">{own}<ul>{links(parts, f"run{i + 1}-")}</ul></li>'
+            items += f'<li class="run">{own}<ul>{links(sections, f"run{i + 1}-")}</ul></li>'
     return f'<nav aria-labelledby="contents"><h2 id="contents">Contents</h2><ul>{items}</ul></nav>'
 
 

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.augment.pipeline import make_augment
+from jaxnets.augment.samples import Samples, read_samples
 from jaxnets.checkpoints.store import find
 from jaxnets.config import decisive_keys
 from jaxnets.data import load
 from jaxnets.data.identity import changes, describe, identity
 from jaxnets.devices import runtime
-from jaxnets.inference.network import check_classes, load_member, log_softmax
-from jaxnets.report.calibration import calibration, softmax
-from jaxnets.report.classification import classification_report
-from jaxnets.report.curves import Record, read_metrics
-from jaxnets.report.samples import Samples, read_samples
+from jaxnets.inference.network import check_classes, load_member
+from jaxnets.inference.scores import calibration, classification_report, cross_entropy, softmax
+from jaxnets.report.sections.curves import Record, read_metrics
 from jaxnets.runs.log import METRICS, first_start
 from jaxnets.runs.workdir import read_config
 
@@ -158,9 +157,3 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
         config=decisive_keys(config),
         start=first_start(workdir),
     )
-
-
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log softmax(logits)[label], in float64: finite also where the softmax is 0."""
-    logs = log_softmax(np.asarray(logits, np.float64))
-    return float(np.mean(-logs[np.arange(len(labels)), labels]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.report.figure import Theme, label, to_png, write
-from jaxnets.report.grid import image_grid, in_rows, short
+from jaxnets.report.plots import image_grid, in_rows, short
 
 MOST = 240
 COLUMNS = 12

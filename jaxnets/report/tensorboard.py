@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 
 from jaxnets.augment.pipeline import Augment
+from jaxnets.augment.samples import read_samples
 from jaxnets.data import Dataset
-from jaxnets.report.confusion import confusion_figure, confusion_matrix
+from jaxnets.inference.scores import confusion_matrix
 from jaxnets.report.figure import to_png
-from jaxnets.report.samples import read_samples, samples_figure
+from jaxnets.report.sections.augmentation import samples_figure
+from jaxnets.report.sections.confusion import confusion_figure
 
 
 def end_images(

@@ -33,9 +33,9 @@ def write(plan: Plan) -> list[Path]:
     Raises:
         UserError: matplotlib is not installed, or what is read or written cannot be.
     """
-    from jaxnets.report.curves import plot_curves
     from jaxnets.report.figure import DARK, LIGHT, to_png
     from jaxnets.report.figure import write as write_png
+    from jaxnets.report.sections.curves import plot_curves
 
     try:
         import matplotlib  # noqa: F401 - before anything is written

@@ -18,11 +18,10 @@ from jaxnets.inference.network import (
     log_probabilities,
     of_weights,
 )
+from jaxnets.inference.scores import accuracies, calibration, first_five
 from jaxnets.models.torch_names import to_state_dict
 from jaxnets.pretrained import index, weights
 from jaxnets.pretrained.index import Entry
-from jaxnets.report.calibration import calibration
-from jaxnets.report.classification import accuracies, first_five
 from jaxnets.results.record import best_row, chosen_on
 from jaxnets.runs import starts
 from jaxnets.runs.log import METRICS, read_rows

@@ -10,8 +10,6 @@ import numpy as np
 
 from jaxnets.augment.pipeline import Augment, augment_key
 from jaxnets.data.batches import epoch_order, steps_per_epoch
-from jaxnets.report.figure import LIGHT, Theme
-from jaxnets.report.grid import image_grid, short
 
 
 class Samples(NamedTuple):
@@ -45,14 +43,6 @@ def read_samples(
     rows = one_of_each(labels, most)
     made = augmented(augment, images, rows, seed=config.seed, batch_size=config.batch_size)
     return Samples(rows, labels[rows], images[rows], made, tuple(op for op, _ in augment.ops))
-
-
-def samples_figure(samples: Samples, class_names: Sequence[str], theme: Theme = LIGHT):
-    """The matplotlib figure of the samples."""
-    names = [short(class_names[i]) for i in samples.labels]
-    return image_grid(
-        samples.table, "Augmentation", theme, row_names=names, column_names=samples.heads
-    )
 
 
 def one_of_each(labels: np.ndarray, most: int = 8) -> np.ndarray:

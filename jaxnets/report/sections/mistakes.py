@@ -1,22 +1,26 @@
-"""The parts of a report that show images: mistakes, and what augmentation does."""
+"""Mistakes to look at: the commonest, the most confident, the worst calibrated."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxnets.report import html, mistakes
-from jaxnets.report.grid import image_grid, in_rows, short
-from jaxnets.report.part import Part, Plot
-from jaxnets.report.run import RunData
-from jaxnets.report.samples import samples_figure
+from jaxnets.inference.scores import bin_of, normalise_rows
+from jaxnets.report import html
+from jaxnets.report.plots import image_grid, in_rows, short
+from jaxnets.report.sections import Plot, Section
+
+if TYPE_CHECKING:
+    from jaxnets.report.run import RunData
+
+_NONE = "<p>There are none: every image is right.</p>"
 
 
-def pairs(run: RunData) -> Part:
+def pairs(run: "RunData") -> Section:
     """The most confused pairs of classes, with examples."""
     matrix = np.array(run.scores["confusion"])
-    found = mistakes.confused_pairs(matrix)
-    shown = [mistakes.examples(run.probabilities, run.labels, pair) for pair in found]
+    found = confused_pairs(matrix)
+    shown = [examples(run.probabilities, run.labels, pair) for pair in found]
     names = run.class_names
 
     body = ""
@@ -51,25 +55,25 @@ def pairs(run: RunData) -> Part:
         for pair, indices in zip(found, shown, strict=True)
     ]
     about = "The commonest mistakes, with the images that the network is most confident about."
-    return Part("pairs", "Most confused pairs", about, (plot,), data, body)
+    return Section("pairs", "Most confused pairs", about, (plot,), data, body)
 
 
-def confident_mistakes(run: RunData) -> Part:
+def confident_mistakes(run: "RunData") -> Section:
     """The mistakes that the network is surest of."""
-    indices = mistakes.most_confident(run.probabilities, run.labels)
+    indices = most_confident(run.probabilities, run.labels)
     about = "Wrong, with the highest probability for the wrong class."
     return _mistakes(run, indices, "confident_mistakes", "Most confident mistakes", about)
 
 
-def miscalibrated_mistakes(run: RunData) -> Part:
+def miscalibrated_mistakes(run: "RunData") -> Section:
     """The mistakes where its confidence exceeds its accuracy most."""
-    indices = mistakes.worst_calibrated(run.probabilities, run.labels, run.calibration)
+    indices = worst_calibrated(run.probabilities, run.labels, run.calibration)
     about = (
         "Mistakes at those levels of confidence that add most to the calibration error by "
         "promising more than they hold (the bins of the reliability diagram)."
     )
     bins = run.calibration["bins"]
-    places = mistakes.bin_of(run.probabilities[indices].max(1), len(bins))
+    places = bin_of(run.probabilities[indices].max(1), len(bins))
     notes = [f"{bins[b]['accuracy']:.0%} right at this level" for b in places]
     return _mistakes(
         run, indices, "miscalibrated_mistakes", "Worst-calibrated mistakes", about, notes
@@ -77,13 +81,13 @@ def miscalibrated_mistakes(run: RunData) -> Part:
 
 
 def _mistakes(
-    run: RunData,
+    run: "RunData",
     indices: np.ndarray,
     key: str,
     title: str,
     about: str,
     notes: Sequence[str] = (),
-) -> Part:
+) -> Section:
     def caption(i: int) -> str:
         said = _said(run, i)
         return f"{short(said['predicted'])} {said['confidence']:.1%}\nis {short(said['true'])}"
@@ -99,45 +103,14 @@ def _mistakes(
     )
     data = [_said(run, i) for i in indices]
     body = _gallery(run, indices, notes) if len(indices) else _NONE
-    return Part(key, title, about, (plot,), data, body)
-
-
-def augmentation(run: RunData) -> Part:
-    """Training images beside what augmentation makes of them."""
-    samples, heads = run.samples, run.samples.heads
-    names = [run.class_names[i] for i in samples.labels]
-    rows = ""
-    for name, row in zip(names, samples.table, strict=True):
-        thumbs = [html.thumb(i, f"{name}, {head}") for i, head in zip(row, heads, strict=True)]
-        cells = "".join(f"<td>{thumb}</td>" for thumb in thumbs)
-        title = f'<th scope="rowgroup" colspan="{len(heads)}">{html.escape(name)}</th>'
-        rows += f"<tbody><tr>{title}</tr><tr>{cells}</tr></tbody>"
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    body = f'<table class="samples"><thead><tr>{head}</tr></thead>{rows}</table>'
-    ops = ", ".join(op.replace("_", " ") for op in samples.ops) or "none"
-    about = (
-        f"Augmentation of this recipe: {ops}. Beside the training images as they are, the very "
-        f"images that training feeds the network in epochs 1 to {len(heads) - 1}."
-    )
-    data = {
-        "ops": samples.ops,
-        "columns": heads,
-        "images": [
-            {"index": int(i), "class": name} for i, name in zip(samples.rows, names, strict=True)
-        ],
-    }
-    plot = Plot("augmentation", lambda theme: samples_figure(samples, run.class_names, theme))
-    return Part("augmentation", "Augmentation", about, (plot,), data, body)
-
-
-_NONE = "<p>There are none: every image is right.</p>"
+    return Section(key, title, about, (plot,), data, body)
 
 
 def _images(count: int) -> str:
     return f"{count:,} image{'s' * (count != 1)}"
 
 
-def _said(run: RunData, i: int) -> dict[str, Any]:
+def _said(run: "RunData", i: int) -> dict[str, Any]:
     """What the network says of test image `i`, for JSON."""
     p = run.probabilities[i]
     return {
@@ -150,7 +123,7 @@ def _said(run: RunData, i: int) -> dict[str, Any]:
 
 
 def _gallery(
-    run: RunData, indices: np.ndarray, notes: Sequence[str] = (), *, small: bool = False
+    run: "RunData", indices: np.ndarray, notes: Sequence[str] = (), *, small: bool = False
 ) -> str:
     said = [_said(run, i) for i in indices]
     alts = [
@@ -170,3 +143,63 @@ def _gallery(
             for caption, note in zip(captions, notes, strict=True)
         ]
     return html.gallery(run.images[indices], alts, captions, small=small)
+
+
+class Pair(NamedTuple):
+    """Images of class `true` that are taken for `predicted`: their number, and share of `true`."""
+
+    true: int
+    predicted: int
+    count: int
+    share: float
+
+
+def confused_pairs(matrix: np.ndarray, most: int = 10) -> list[Pair]:
+    """The largest entries beside the diagonal of a confusion matrix (K, K), largest first.
+
+    Of equal counts the larger share of the true class comes first, then the first class.
+    """
+    shares = normalise_rows(matrix)
+    pairs = [
+        Pair(int(i), int(j), int(matrix[i, j]), float(shares[i, j]))
+        for i, j in np.argwhere(matrix > 0)
+        if i != j
+    ]
+    return sorted(pairs, key=lambda p: (-p.count, -p.share, p.true, p.predicted))[:most]
+
+
+def examples(
+    probabilities: np.ndarray, labels: np.ndarray, pair: Pair, most: int = 6
+) -> np.ndarray:
+    """Indices of images that make up `pair`, the most confident first."""
+    is_pair = (labels == pair.true) & (probabilities.argmax(1) == pair.predicted)
+    return _by_confidence(probabilities, np.flatnonzero(is_pair))[:most]
+
+
+def most_confident(probabilities: np.ndarray, labels: np.ndarray, most: int = 24) -> np.ndarray:
+    """Indices of the mistakes with the highest probability for the wrong class, highest first."""
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    return _by_confidence(probabilities, wrong)[:most]
+
+
+def worst_calibrated(
+    probabilities: np.ndarray, labels: np.ndarray, found: Mapping[str, Any], most: int = 24
+) -> np.ndarray:
+    """Indices of mistakes where the network promises too much, bin by bin of the calibration.
+
+    First those of the bin that adds most to the calibration error by more confidence than accuracy,
+    n_b (conf(b) - acc(b)); within a bin the most confident first.
+
+    Args:
+        found: what `calibration` found of these.
+    """
+    excess = np.array(
+        [b["count"] * (b["confidence"] - b["accuracy"]) if b["count"] else 0 for b in found["bins"]]
+    )
+    wrong = _by_confidence(probabilities, np.flatnonzero(probabilities.argmax(1) != labels))
+    bins = bin_of(probabilities[wrong].max(1), len(excess))
+    return wrong[np.argsort(-excess[bins], kind="stable")][:most]
+
+
+def _by_confidence(probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    return indices[np.argsort(-probabilities[indices].max(1), kind="stable")]

@@ -1,23 +1,25 @@
-"""The parts of a report that say how runs were trained, and in what they differ."""
+"""How runs were trained, and in what they differ."""
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxnets.report import html
-from jaxnets.report.part import Part
-from jaxnets.report.run import RunData
+from jaxnets.report.sections import Section
+
+if TYPE_CHECKING:
+    from jaxnets.report.run import RunData
 
 
-def training(run: RunData) -> Part:
+def section(run: "RunData") -> Section:
     """How a run was trained: recipe, overrides, rate, batch, seed, date, versions, command."""
     facts = describe(run.config, run.start)
     about = "How the network was trained: its configuration and its first start."
     data = {"config": run.config, "start": run.start}
-    return Part("training", "Training", about, (), data, html.facts(facts))
+    return Section("training", "Training", about, (), data, html.facts(facts))
 
 
-def differences(runs: Sequence[RunData]) -> Part:
+def differences(runs: Sequence["RunData"]) -> Section:
     """What of configuration, hardware and versions is not the same in all runs."""
     flat = [run.config | _surroundings(run.start) for run in runs]
     keys = sorted({key for values in flat for key in values})
@@ -31,7 +33,7 @@ def differences(runs: Sequence[RunData]) -> Part:
     if not rows:
         about, body = "Configuration, hardware and versions of the runs are the same.", ""
     data = {run.name: values for run, values in zip(runs, flat, strict=True)}
-    return Part("differences", "What differs", about, (), data, body)
+    return Section("differences", "What differs", about, (), data, body)
 
 
 def describe(config: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, str]:

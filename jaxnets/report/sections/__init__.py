@@ -1,4 +1,8 @@
-"""What a part of a report is: a section of the page, and files of the same numbers."""
+"""The sections of a report: text, figures and numbers of each in one file.
+
+They import what is read of a run, the page's and the figures' pieces; python -m jaxnets.report
+calls all of them, evaluate and TensorBoard take figures of theirs.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +22,7 @@ class Plot(NamedTuple):
     size: Size = ""
 
 
-class Part(NamedTuple):
+class Section(NamedTuple):
     """A section of the page, its PNGs, and a JSON of the same numbers."""
 
     key: str

@@ -1,4 +1,4 @@
-"""Learning curves from the metrics.jsonl of one or several runs."""
+"""Learning curves of one run or several, from their metrics.jsonl."""
 
 import math
 import os
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
 from jaxnets.report.figure import LIGHT, Theme, label, to_png, write
+from jaxnets.report.sections import Plot, Section
 from jaxnets.runs.log import read_rows
 
 Record = Mapping[str, float]
@@ -62,6 +63,34 @@ PANELS = (LOSS, ACCURACY, LEARNING_RATE)
 def drawable(runs: Runs, panels: Sequence[Panel] = PANELS) -> list[Panel]:
     """Those panels that some run has something for."""
     return [p for p in panels if any(series(r, k)[0] for r in runs.values() for k in p.keys)]
+
+
+def section(runs: Runs) -> Section:
+    """Loss, accuracy and learning rate of one run, or of several over one another."""
+    panels = drawable(runs)
+    about = (
+        "Training is dashed, validation (where there is one) dotted, test solid"
+        f"{'; each run has its colour' if len(runs) > 1 else ''}. Training averages over the epoch "
+        "while the weights still change; the learning rate is that of an epoch's last step."
+    )
+    lines = max((legend_lines(runs, [panel]) for panel in panels), default=0)
+    plots = tuple(_panel_plot(runs, panel, lines) for panel in panels)
+    data = curves_data(runs, panels)
+    return Section("curves", "Loss, accuracy, learning rate", about, plots, data)
+
+
+def _panel_plot(runs: Runs, panel: Panel, lines: int) -> Plot:
+    last = [
+        f"{key} {series(records, key)[1][-1]:.4g}"
+        for records in runs.values()
+        for key in panel.keys
+        if series(records, key)[0]
+    ]
+    return Plot(
+        panel.title.lower().replace(" ", "_"),
+        lambda theme: curves_figure(runs, [panel], theme, lines=lines),
+        f"{panel.title} against the epoch; at the end: {', '.join(last)}",
+    )
 
 
 def plot_curves(runs: Runs, path: str | os.PathLike, *, title: str | None = None) -> Path:

@@ -3,42 +3,51 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxnets.errors import UserError
+from jaxnets.inference.scores import normalise_rows
 from jaxnets.report.figure import LIGHT, Theme, label, to_png, write
+from jaxnets.report.sections import MANY, Plot, Section
+
+if TYPE_CHECKING:
+    from jaxnets.report.run import RunData
 
 TITLE = "Confusion matrix"
+_FIT = 12  # classes whose matrix a phone shows whole
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts (num_classes, num_classes), int64: rows are true classes, columns predicted ones.
+def section(run: "RunData") -> Section:
+    """The confusion matrix, in images and in shares of the true class."""
+    matrix = np.array(run.scores["confusion"])
+    n, right = matrix.sum(), np.trace(matrix)
+    about = (
+        "A row holds the images of one true class, a column those said to be of one class; the "
+        "diagonal is right. Shades are not linear, so that the few errors show."
+    )
 
-    Args:
-        labels, predictions: (N,) integers in 0..num_classes-1.
+    def plot(name: str, title: str, normalise: bool) -> Plot:
+        def draw(theme: Theme):
+            return confusion_figure(
+                matrix, run.class_names, theme, normalise=normalise, title=title
+            )
 
-    Raises:
-        UserError: lengths that differ, or a class outside the range.
+        alt = f"{title}: {right:,} of {n:,} images on the diagonal"
+        size = "" if len(matrix) <= _FIT else "wide" if len(matrix) <= MANY else "huge"
+        return Plot(name, draw, alt, size)
 
-    >>> confusion_matrix([0, 0, 1], [0, 1, 1], 2).tolist()
-    [[1, 1], [0, 1]]
-    """
-    labels, predictions = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
-    if labels.shape != predictions.shape or labels.ndim != 1:
-        raise UserError(f"{labels.shape} labels and {predictions.shape} predictions: one per image")
-    for kind, values in (("label", labels), ("prediction", predictions)):
-        wrong = values[(values < 0) | (values >= num_classes)]
-        if wrong.size:
-            raise UserError(f"{kind} {wrong[0]}: the classes are 0 to {num_classes - 1}")
-    flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes)
-
-
-def normalise_rows(matrix: np.ndarray) -> np.ndarray:
-    """Fractions (K, K) of the true class: rows sum to 1; an absent class is a row of zeros."""
-    matrix = np.asarray(matrix)
-    return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    plots = (
+        plot("confusion", TITLE, False),
+        plot("confusion_normalised", f"{TITLE}, % of the true class", True),
+    )
+    data = {
+        "classes": run.class_names,
+        "counts": matrix.tolist(),
+        "normalised": normalise_rows(matrix).tolist(),
+    }
+    return Section("confusion", "Confusion matrix", about, plots, data)
 
 
 def plot_confusion(
