@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from jaxnets.report.grid import image_grid
+from jaxnets.report.plots import image_grid
 from PIL import Image
 
 import jaxnets
