@@ -23,9 +23,11 @@ import torch_ref.loop
 import torch_ref.train
 from jaxnets import config as configs
 from jaxnets.devices.layout import Layout
-from jaxnets.port import convert_run, folder, runs, to_torch
-from jaxnets.port.convert_run import port_run
+from jaxnets.port import to_torch
 from jaxnets.port.guess import describe
+from jaxnets.port.runs import convert, optimizer
+from jaxnets.port.runs.convert import port_run
+from jaxnets.port.runs.read import read
 from jaxnets.port.verify import Differences
 from jaxnets.runs.log import read_rows
 from jaxnets.train import loop
@@ -78,7 +80,7 @@ def quick():
     with little_effort(level=1) as patch:
         for module in (jaxnets.train.task, torch_ref.train):
             patch.setattr(module, "load", lambda *_, **__: few)
-        patch.setattr(convert_run, "differences", lambda *_, **__: none)
+        patch.setattr(convert, "differences", lambda *_, **__: none)
         jax.config.update("jax_enable_x64", True)  # in every thread
         yield
         jax.config.update("jax_enable_x64", False)
@@ -112,8 +114,8 @@ def started_once(monkeypatch):
     monkeypatch.setattr(Evaluator, "compile", evaluation)
     monkeypatch.setattr(jaxnets.train.task, "build_model", model)
     monkeypatch.setattr("jaxnets.report.tensorboard.end_images", lambda *_: {})
-    for module in (folder, runs):
-        monkeypatch.setattr(module, "describe", lambda *_: once("slots", lambda: describe(*_)))
+    for module in ("jaxnets.port.orbax", "jaxnets.port.runs.read"):
+        monkeypatch.setattr(f"{module}.describe", lambda *_: once("slots", lambda: describe(*_)))
 
 
 def flags(case: Sequence[str]) -> list[str]:
@@ -144,7 +146,7 @@ class Told:
 
 def train(trainer, workdir: Path, case: Sequence[str], *args: str, until: int = STEPS) -> None:
     """Trains on in `workdir`; a signal comes while step `until` is made."""
-    at = runs.read(source(workdir)).run.step if workdir.exists() else 0
+    at = read(source(workdir)).run.step if workdir.exists() else 0
     told, made = Told(), []
     take_step, twins_step = Stepper.step, torch_ref.loop.train_step
 
@@ -181,7 +183,7 @@ def change_over(first: str, case: Sequence[str], stops: Sequence[int], where: Pa
 
 def numbers(workdir: Path) -> dict[str, np.ndarray]:
     """Weights, statistics, moments and slow weights at the end of a run, by kind and name."""
-    run = runs.read(source(workdir)).run
+    run = read(source(workdir)).run
     assert run.step == STEPS
     kinds = {"weights": run.weights, **run.optimizer.moments, "slow": run.optimizer.slow or {}}
     return {f"{kind} {name}": v for kind, values in kinds.items() for name, v in values.items()}
@@ -238,7 +240,7 @@ def test_the_quick_cases_have_every_kind():
 @pytest.mark.slow
 def test_what_is_lost_on_the_way_is_noticed(tmp_path, started_once, monkeypatch):
     """A port that forgets the momentum turns it red."""
-    case, settled = QUICK[0], runs.optimizer.settled
+    case, settled = QUICK[0], optimizer.settled
 
     def forget(*args):
         state = settled(*args)
@@ -247,7 +249,7 @@ def test_what_is_lost_on_the_way_is_noticed(tmp_path, started_once, monkeypatch)
 
     whole = change_over("jax", case, (), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(runs.optimizer, "settled", forget)
+        patch.setattr(optimizer, "settled", forget)
         spoilt = change_over("jax", case, (5,), tmp_path)
     with pytest.raises(AssertionError, match="relative error"):
         assert_same_run(spoilt, whole)

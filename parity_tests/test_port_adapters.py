@@ -11,9 +11,11 @@ from torch.nn import functional as F
 import jaxnets
 import torch_ref.models
 from jaxnets.models.torch_names import to_state_dict
-from jaxnets.port import convert_run, load, runs
+from jaxnets.port import load
 from jaxnets.port.adapters import FORMS, plan
 from jaxnets.port.guess import Model, guess
+from jaxnets.port.runs import convert
+from jaxnets.port.runs.read import read
 from jaxnets.port.verify import Differences, run_torch
 from tests.conftest import command  # noqa: F401 - a fixture
 
@@ -234,7 +236,7 @@ def test_resnet18_of_kuangliu(tmp_path, command):  # noqa: F811
 def unverified(monkeypatch):
     """Leaves out the logits, which take most of a port's time."""
     none = Differences(0, 0, 1, "not computed")
-    monkeypatch.setattr(convert_run, "differences", lambda *_, **__: none)
+    monkeypatch.setattr(convert, "differences", lambda *_, **__: none)
 
 
 def steps(net: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None:
@@ -262,7 +264,7 @@ def test_sgd_of_others(tmp_path, command, unverified):  # noqa: F811
     assert "SGD's" in wrong.err
     done = command(*args, *recipe, "--step", 2)
     assert done.code == 0, done.err
-    run = runs.read(tmp_path / "run").run
+    run = read(tmp_path / "run").run
     assert run.step == 2
     assert run.rest["acc"] == 93.02
     states = optimizer.state_dict()["state"]
@@ -292,7 +294,7 @@ def test_adamw_of_others_with_linear_excitation(tmp_path, command, parameters, u
     )
     assert done.code == 0, done.err
     assert "adapted: 2 squeeze" in done.out
-    run = runs.read(tmp_path / "run").run
+    run = read(tmp_path / "run").run
     assert run.step == 3
     renamed = {"se.fc.0": "seblock.conv1", "se.fc.2": "seblock.conv2"}
     states = optimizer.state_dict()["state"]

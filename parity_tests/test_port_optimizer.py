@@ -18,10 +18,10 @@ import torch_ref.optim
 from jaxnets.config import default_config
 from jaxnets.models.torch_names import Slot, parameters
 from jaxnets.optim import make_optimizer
-from jaxnets.port import optimizer, runs
 from jaxnets.port.guess import Model, describe, never_read
-from jaxnets.port.run_writers import write_file, write_workdir
-from jaxnets.port.runs import TrainingRun
+from jaxnets.port.runs import optimizer
+from jaxnets.port.runs.read import TrainingRun, read
+from jaxnets.port.runs.write import write_file, write_workdir
 from jaxnets.runs.log import Progress
 
 STEPS, STEPS_PER_EPOCH, NUM_EPOCHS = 20, 3, 9
@@ -228,7 +228,7 @@ def assert_close(got, want, bound=1e-10):
 
 def to_jax_side(ours: JaxSide, path: Path) -> None:
     """Loads what torch_ref.train saved."""
-    run = runs.read(path).run
+    run = read(path).run
     params = ours.problem.params
     ours.load(run.weights, optimizer.to_jax(run.optimizer, params, run.weights))
 
@@ -330,9 +330,9 @@ def test_there_and_back_is_the_same_file(case, tmp_path):
     for i in range(10):
         side.step(i)
     side.save(tmp_path / "a.pt", 10)
-    there = runs.read(tmp_path / "a.pt").run
+    there = read(tmp_path / "a.pt").run
     write_workdir(tmp_path / "run", there, None, NO_LOG)
-    back = runs.read(tmp_path / "run").run
+    back = read(tmp_path / "run").run
     write_file(tmp_path / "b.pt", back, NO_LOG)
     a, b = (torch.load(tmp_path / name, weights_only=True) for name in ("a.pt", "b.pt"))
     assert plain(a) == plain(b)

@@ -15,8 +15,8 @@ from jaxnets import create_model
 from jaxnets.models.layers import Dropout
 from jaxnets.models.trace import named_modules
 from jaxnets.port import from_torch, load, save, to_state_dict, to_torch
-from jaxnets.port.convert import port
 from jaxnets.port.guess import Model
+from jaxnets.port.weights import port
 
 # The quick case: the one of shared tensors.
 TELLING = {("share", "all")}

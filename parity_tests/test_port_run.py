@@ -19,9 +19,12 @@ import torch_ref.train
 from jaxnets import config as configs
 from jaxnets.data.identity import identity
 from jaxnets.errors import UserError
-from jaxnets.port import convert, convert_run, folder, load, runs
+from jaxnets.port import load, orbax
+from jaxnets.port import weights as port_weights
 from jaxnets.port.__main__ import main as port
-from jaxnets.port.convert_run import compare_runs
+from jaxnets.port.runs import convert
+from jaxnets.port.runs.convert import compare_runs
+from jaxnets.port.runs.read import read
 from jaxnets.port.verify import Differences
 from jaxnets.runs.log import read_rows
 from jaxnets.runs.workdir import read_config
@@ -83,8 +86,8 @@ def stopped_twin(stopped, tmp_path_factory) -> Path:
 def unverified(monkeypatch):
     """Leaves out the logits, which take most of a port's time."""
     none = Differences(0, 0, 1, "not computed")
-    monkeypatch.setattr(convert_run, "differences", lambda *_, **__: none)
     monkeypatch.setattr(convert, "differences", lambda *_, **__: none)
+    monkeypatch.setattr(port_weights, "differences", lambda *_, **__: none)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +138,7 @@ def test_begun_in_pytorch_ended_in_jax(stopped_twin, whole, tmp_path, capsys):
     workdir = tmp_path / "jax"
     assert port([str(stopped_twin), str(workdir), "--with-optimizer"]) == 0
     assert "python -m jaxnets.train --workdir" in capsys.readouterr().out
-    assert runs.read(workdir, "best").run.step == 2
+    assert read(workdir, "best").run.step == 2
     train(jaxnets.train.__main__, workdir)
     assert "resuming" in capsys.readouterr().out
     assert_same_run(workdir, whole, workdir)
@@ -148,10 +151,10 @@ def test_there_and_back_is_the_same_run(stopped, stopped_twin, tmp_path, unverif
     port([str(stopped_twin / "last.pt"), str(tmp_path / "c"), "--with-optimizer"])
     port([str(tmp_path / "c"), str(tmp_path / "d.pt"), "--with-optimizer"])
     for first, last in ((stopped, tmp_path / "b"), (stopped_twin / "last.pt", tmp_path / "d.pt")):
-        a, b = runs.read(first).run, runs.read(last).run
+        a, b = read(first).run, read(last).run
         compare_runs(b, a._replace(rest={**a.rest, "acc": b.rest["acc"]}))
     rows = read_rows(stopped / "metrics.jsonl")
-    assert runs.read(tmp_path / "b").run.rest["acc"] == 100 * rows[-1]["eval/accuracy"]
+    assert read(tmp_path / "b").run.rest["acc"] == 100 * rows[-1]["eval/accuracy"]
     assert (tmp_path / "b" / "metrics.jsonl").read_text() == (stopped / "metrics.jsonl").read_text()
 
 
@@ -162,8 +165,8 @@ def test_the_identity_of_the_data_goes_along(stopped, stopped_twin, tmp_path, un
     shutil.copytree(stopped, tmp_path / "own")
     shutil.copytree(stopped_twin, tmp_path / "twin")
     data = jaxnets.train.task.load()
-    assert runs.read(stopped).run.rest["data"] == identity(data)
-    assert runs.read(stopped_twin / "last.pt").run.rest["data"] == identity(data)
+    assert read(stopped).run.rest["data"] == identity(data)
+    assert read(stopped_twin / "last.pt").run.rest["data"] == identity(data)
     labels = data.train_labels.copy()
     labels[7] = (labels[7] + 1) % 10
     other = data._replace(train_labels=labels)
@@ -379,7 +382,7 @@ def test_the_configuration_in_a_file_says_the_model(stopped_twin, tmp_path, comm
     assert done.code == 0, done.err
     assert "drop=0.25" in done.out
     assert "(by the configuration in it)" in done.out
-    assert folder.read_model(tmp_path / "out").options["drop"] == 0.25
+    assert orbax.read_model(tmp_path / "out").options["drop"] == 0.25
     # A configuration of somebody else's says nothing.
     for config in ({"model": "se_resnet"}, {"model": {"name": "mine"}}, [1], {"lr": 0.1}):
         torch.save({**content, "config": config}, tmp_path / "a.pt")

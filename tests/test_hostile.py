@@ -18,11 +18,11 @@ from jaxnets.data.images import read_image
 from jaxnets.errors import UserError
 from jaxnets.files import pt_check, regular
 from jaxnets.inference.network import load_member
-from jaxnets.models.names import check_names
+from jaxnets.models.torch_names import check_names
 from jaxnets.parity import layers_command
 from jaxnets.port import load, save
-from jaxnets.port.folder import read_model
 from jaxnets.port.guess import Model
+from jaxnets.port.orbax import read_model
 from jaxnets.runs import workdir
 from jaxnets.runs.log import STARTS, RunLog, first_start, read_rows, record_start
 from tests.test_port import draw

@@ -16,7 +16,8 @@ from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.config import default_config, to_json
 from jaxnets.errors import UserError
 from jaxnets.models.functional import split
-from jaxnets.port import convert, files, fit, guess, load, save, to_state_dict, verify
+from jaxnets.port import adapters, files, guess, load, save, to_state_dict, verify
+from jaxnets.port import weights as port_weights
 from jaxnets.port.guess import Model
 
 TINY = Model("se_resnet", 10, {"num_blocks": (1,), "num_channels": 16, "se": "stem"})
@@ -108,10 +109,10 @@ def test_guess_says_what_is_missing_from_the_nearest_model(weights):
         guess.guess({"encoder.weight": np.zeros(3)})
 
 
-@pytest.mark.parametrize("dtype", fit.DTYPES)
+@pytest.mark.parametrize("dtype", adapters.DTYPES)
 @pytest.mark.parametrize("name", ["a.safetensors", "folder"])
 def test_files_keep_every_bit(weights, tmp_path, dtype, name):
-    want = fit.fit(weights, guess.describe(TINY), dtype)
+    want = adapters.fit(weights, guess.describe(TINY), dtype)
     assert want["linear.weight"].dtype.name == dtype
     save(tmp_path / name, want)
     assert_same(load(tmp_path / name), want)
@@ -154,7 +155,9 @@ def test_dtype_and_prefixes(weights, tmp_path):
         f"_orig_mod.module.{k}".replace("bn1.", "bn1._orig_mod."): v for k, v in weights.items()
     }
     save(tmp_path / "a.safetensors", wrapped)
-    done = convert.port(tmp_path / "a.safetensors", tmp_path / "b.safetensors", dtype="bfloat16")
+    done = port_weights.port(
+        tmp_path / "a.safetensors", tmp_path / "b.safetensors", dtype="bfloat16"
+    )
     got = load(tmp_path / "b.safetensors")
     assert_same(got, done.state_dict)
     want = weights["conv1.weight"].astype(ml_dtypes.bfloat16)
@@ -181,10 +184,10 @@ def test_verification_finds_a_wrong_port(source, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxnets.port.verify.run_jax", wrong)
     monkeypatch.setattr("jaxnets.port.verify.run_torch", run)
     with pytest.raises(UserError, match="the port is wrong"):
-        convert.port(source, tmp_path / "b.safetensors")
+        port_weights.port(source, tmp_path / "b.safetensors")
     good = load(source)
     with pytest.raises(UserError, match=r"another bn1\.bias"):
-        convert.compare({**good, "bn1.bias": -good["bn1.bias"] + 1}, good)
+        adapters.compare({**good, "bn1.bias": -good["bn1.bias"] + 1}, good)
     assert os.listdir(tmp_path) == [source.name]
 
 
@@ -297,7 +300,7 @@ def test_disagreeing_copies(tmp_path):
     weights["layer3.1.conv1.weight"] = weights["layer3.1.conv1.weight"] + 1
     save(tmp_path / "a.safetensors", weights)
     with pytest.raises(UserError, match=r"layer3\.1\.conv1\.weight and layer3\.0\.conv2.* differ"):
-        convert.port(tmp_path / "a.safetensors", tmp_path / "b.safetensors", model=model)
+        port_weights.port(tmp_path / "a.safetensors", tmp_path / "b.safetensors", model=model)
     assert guess.guess(weights).options["share"] == "none"
 
 

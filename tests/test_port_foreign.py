@@ -12,7 +12,7 @@ from flax import nnx
 
 import jaxnets
 from jaxnets import UserError
-from jaxnets.port import convert, foreign, from_state_dict, guess, load, to_state_dict
+from jaxnets.port import from_state_dict, guess, load, orbax, to_state_dict, weights
 from jaxnets.port.guess import Model
 from jaxnets.port.verify import Differences
 
@@ -141,12 +141,12 @@ def test_steps_and_what_is_left_out(model, tmp_path):
         got = load(tmp_path / "x", checkpoint)["conv1.weight"]
         np.testing.assert_array_equal(got, factor * conv)
     np.testing.assert_array_equal(load(tmp_path / "x" / "3")["conv1.weight"], 2 * conv)
-    assert foreign.read(tmp_path / "x", "last").notes == []
-    assert "of steps 3, 10 the newest" in foreign.read(tmp_path / "x", "best").notes[0]
+    assert orbax.read_foreign(tmp_path / "x", "last").notes == []
+    assert "of steps 3, 10 the newest" in orbax.read_foreign(tmp_path / "x", "best").notes[0]
     with pytest.raises(UserError, match="no checkpoint 4; there are steps 3, 10"):
         load(tmp_path / "x", "4")
     standard(tmp_path / "y", train_state(model))
-    (note,) = foreign.read(tmp_path / "y", "best").notes
+    (note,) = orbax.read_foreign(tmp_path / "y", "best").notes
     assert {*note.removeprefix("left out: ").split(", ")} == {"ema_params", "opt_state", "step"}
 
 
@@ -169,10 +169,10 @@ def test_the_command(model, tmp_path, command, refused, monkeypatch):
     assert "by names and shapes" in done.out
     assert "adapted: 3 counters of BatchNorm that are not there: 0" in done.out
     none = Differences(0, 0, 1, "not computed")  # once is enough
-    monkeypatch.setattr(convert, "differences", lambda *_, **__: none)
+    monkeypatch.setattr(weights, "differences", lambda *_, **__: none)
     for source, name in (("model.v2", "x.orbax"), ("x.orbax", "y.safetensors")):
-        convert.port(tmp_path / source, tmp_path / name)
-    convert.port(tmp_path / "x", tmp_path / "x.orbax", force=True)
+        weights.port(tmp_path / source, tmp_path / name)
+    weights.port(tmp_path / "x", tmp_path / "x.orbax", force=True)
     want = to_state_dict(model)["conv1.weight"]
     for name in ("model.v2", "x.orbax", "y.safetensors"):
         np.testing.assert_array_equal(load(tmp_path / name)["conv1.weight"], want)
@@ -206,8 +206,8 @@ def test_far_more_than_its_files_can_hold(tmp_path, refused, monkeypatch):
     """Zeros that are stored in a few bytes are not asked for by the terabyte."""
     standard(tmp_path / "x", {"params": {"kernel": np.zeros((3, 3, 300, 300), "f4")}})
     assert load(tmp_path / "x")["weight"].shape == (300, 300, 3, 3)
-    monkeypatch.setattr(foreign, "_SMALL", 2**16)
-    monkeypatch.setattr(foreign, "_RATIO", 10)
+    monkeypatch.setattr(orbax, "_SMALL", 2**16)
+    monkeypatch.setattr(orbax, "_RATIO", 10)
     error = refused(PORT, tmp_path / "x", tmp_path / "out")
     assert "3,240,000 bytes of arrays in" in error
 

@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from jaxnets.report.plots import image_grid
 from PIL import Image
 
 import jaxnets
 from jaxnets.port import read_weights
 from jaxnets.pretrained import weights
 from jaxnets.report import sheet as sheets
+from jaxnets.report.plots import image_grid
 from tests.fake_run import IMAGES, NAMES, fake_run
 
 

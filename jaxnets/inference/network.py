@@ -20,8 +20,7 @@ from jaxnets.files.regular import parse_json, read_text
 from jaxnets.inference.scores import log_mean, log_softmax
 from jaxnets.models import create_abstract, create_empty
 from jaxnets.models.functional import Arrays, Network, split
-from jaxnets.models.names import check_names
-from jaxnets.models.torch_names import from_state_dict
+from jaxnets.models.torch_names import check_names, from_state_dict
 from jaxnets.optim import eval_weights
 from jaxnets.pretrained import Weights
 from jaxnets.runs.workdir import CONFIG, read_config

@@ -12,6 +12,7 @@ A parameter shared by several layers is one variable under several names: it is 
 of them, and read only if all of them agree.
 """
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,9 +22,9 @@ from flax import nnx
 
 from jaxnets.errors import UserError
 from jaxnets.models.functional import update
-from jaxnets.models.names import check_names
 
 StateDict = dict[str, np.ndarray]
+_COMPARISONS = 10_000  # of names, to find the nearest ones: two seconds
 
 # What DataParallel and torch.compile put into names.
 WRAPPING = {"module", "_orig_mod"}
@@ -159,3 +160,32 @@ def clean_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
         ".".join(part for part in name.split(".") if part not in WRAPPING): value
         for name, value in tensors.items()
     }
+
+
+def check_names(
+    expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises a UserError unless names and shapes agree.
+
+    Its details list all that is missing (-), misshapen (~ given vs expected) and unexpected (+).
+    """
+    unexpected = [k for k in given if k not in expected]
+    missing, misshapen = [], []
+    for name, shape in expected.items():
+        if name not in given:
+            slow = len(missing) * len(unexpected) > _COMPARISONS
+            near = [] if slow else difflib.get_close_matches(name, unexpected, n=1)
+            missing.append(f"- {name}" + (f" (nearest: {near[0]})" if near else ""))
+        elif tuple(given[name]) != tuple(shape):
+            misshapen.append(f"~ {name} {_shape(given[name])} vs {_shape(shape)}")
+    lines = [*missing, *misshapen, *(f"+ {name}" for name in unexpected)]
+    if lines:
+        raise UserError(
+            f"the tensors do not fit the model: {len(missing)} missing (-), {len(misshapen)} of "
+            f"another shape (~), {len(unexpected)} unexpected (+), of {len(expected)}: {lines[0]}",
+            lines,
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

@@ -13,8 +13,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.models.functional import flat, split
-from jaxnets.models.names import check_names
-from jaxnets.models.torch_names import StateDict, from_state_dict, slots
+from jaxnets.models.torch_names import StateDict, check_names, from_state_dict, slots
 from jaxnets.models.trace import record_calls
 from jaxnets.parity.hints import Layer, explain, explain_float32, explain_statistics
 from jaxnets.parity.masks import force_masks, nchw, recorded_masks

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from flax import nnx
 
-from jaxnets.models.names import check_names
-from jaxnets.models.torch_names import from_state_dict, slots, to_state_dict
+from jaxnets.models.torch_names import check_names, from_state_dict, slots, to_state_dict
 from jaxnets.port.adapters import fitting
 from jaxnets.port.files import is_run, load, save
 from jaxnets.port.modules import from_torch, to_torch

@@ -64,8 +64,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _weights(args: Any) -> int:
     from jaxnets.config.networks import parse_options
-    from jaxnets.port.convert import port
     from jaxnets.port.guess import Model
+    from jaxnets.port.weights import port
 
     model = None
     if args.model is not None:
@@ -92,8 +92,8 @@ def _weights(args: Any) -> int:
 
 
 def _run(args: Any) -> int:
-    from jaxnets.port.convert_run import port_run
     from jaxnets.port.files import is_folder
+    from jaxnets.port.runs.convert import port_run
 
     config = None
     if args.config:

@@ -13,7 +13,7 @@ from jaxnets.errors import UserError
 from jaxnets.files import safetensors
 from jaxnets.files.atomic import removing, replace
 from jaxnets.models.torch_names import WRAPPING, StateDict, clean_names
-from jaxnets.port import folder, foreign
+from jaxnets.port import orbax
 from jaxnets.port.guess import Model, guess, with_shared_names
 from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_file, to_tensors
 
@@ -29,7 +29,7 @@ _OTHERS = (
 
 
 def is_folder(path: Path) -> bool:
-    """Whether what a source or destination is called says that it is a folder."""
+    """Whether what a source or destination is called says that it is a orbax."""
     return path.suffix not in SUFFIXES
 
 
@@ -37,9 +37,9 @@ def is_run(path: Path) -> bool:
     """Whether it is a folder of `jaxnets.train` or of `save`, or one of the checkpoints in it."""
     if not path.is_dir() or not is_folder(path):
         return False
-    workdir, _ = folder.resolve(path, "")
-    inside = workdir != path and (workdir / folder.CONFIG).is_file()
-    return inside or not foreign.holds(path)
+    workdir, _ = orbax.resolve(path, "")
+    inside = workdir != path and (workdir / orbax.CONFIG).is_file()
+    return inside or not orbax.is_foreign(path)
 
 
 def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
@@ -52,7 +52,7 @@ def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
         path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
             model_state_dict), a .safetensors file, the workdir of a run of jaxnets.train or one
             checkpoint in it (<workdir>/best/<step>), a folder that `save` wrote, or an orbax
-            checkpoint of others (see `jaxnets.port.foreign`).
+            checkpoint of others (see `jaxnets.port.orbax`).
         checkpoint: of a workdir: "best", "last" or a step.
 
     Raises:
@@ -60,7 +60,7 @@ def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
     """
     path = Path(path)
     if is_run(path):
-        return folder.load(*folder.resolve(path, checkpoint))
+        return orbax.load(*orbax.resolve(path, checkpoint))
     return read(path, checkpoint).tensors
 
 
@@ -78,8 +78,8 @@ class Content(NamedTuple):
 def read(path: Path, checkpoint: str = "best") -> Content:
     """All of a .pt, .pth or .safetensors file, or of others' orbax folder; errors as in `load`."""
     notes: Sequence[str] = ()
-    if is_folder(path) and foreign.holds(path):
-        tensors, notes = foreign.read(path, checkpoint)
+    if is_folder(path) and orbax.is_foreign(path):
+        tensors, notes = orbax.read_foreign(path, checkpoint)
         tensors, rest = with_shared_names(tensors), {}
     elif is_folder(path):
         missing = "not a weight file" if path.exists() else "no such file or folder"
@@ -106,7 +106,7 @@ def save(
     force: bool = False,
     check: Callable[[Path], None] = lambda aside: None,
 ) -> None:
-    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors; else a folder.
+    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors; else a orbax.
 
     It is written beside its place and renamed, so `path` is never half a file.
 
@@ -125,7 +125,7 @@ def save(
         if path.suffix == ".safetensors":
             aside.write_bytes(safetensors.serialize(state_dict))
         elif is_folder(path):
-            folder.save(aside, state_dict, model or guess(dict(state_dict)))
+            orbax.save(aside, state_dict, model or guess(dict(state_dict)))
         else:
             require(path)
             save_file(aside, to_tensors(state_dict))
@@ -181,7 +181,7 @@ def check_destination(path: Path, force: bool) -> None:
         raise UserError(f"{path}: exists; choose another name, or replace it with --force")
     if path.is_dir() != is_folder(path):
         raise UserError(f"{path}: is {'a' if path.is_dir() else 'no'} folder; choose another name")
-    if path.is_dir() and not folder.is_ported(path):
+    if path.is_dir() and not orbax.is_ported(path):
         raise UserError(f"{path}: holds more than ported weights; choose another name")
 
 

@@ -12,8 +12,7 @@ from jaxnets import checks
 from jaxnets.errors import UserError
 from jaxnets.models import create_empty, create_model, model_options
 from jaxnets.models.dense_se_resnet import SHARED_STAGES
-from jaxnets.models.names import check_names
-from jaxnets.models.torch_names import Slot, StateDict, slots
+from jaxnets.models.torch_names import Slot, StateDict, check_names, slots
 
 Shapes = Mapping[str, tuple[int, ...]]
 

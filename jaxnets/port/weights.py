@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 from jaxnets import config as configs
 from jaxnets import pretrained
 from jaxnets.checkpoints import store
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, unknown
 from jaxnets.models import model_options
 from jaxnets.models.torch_names import StateDict
-from jaxnets.port import adapters, folder
-from jaxnets.port.files import is_folder, is_run, read
-from jaxnets.port.fit import fit
+from jaxnets.port import adapters, orbax
+from jaxnets.port.files import check_destination, is_folder, is_run, load, read, save
 from jaxnets.port.guess import Model, describe, guess, num_classes
+from jaxnets.port.verify import Differences, differences
 from jaxnets.pretrained import Weights
 from jaxnets.pretrained.weights import is_described
-from jaxnets.runs.workdir import CHECKPOINTS, read_config
+from jaxnets.runs.workdir import CHECKPOINTS, CONFIG, read_config
 
 # The files of torch_ref.train, by the checkpoint that each is.
 TORCH_FILES = dict(zip(("last", "best"), CHECKPOINTS["torch_ref.train"], strict=True))
@@ -84,10 +84,10 @@ def read_source(
     notes: Sequence[str] = ()
     rest: Mapping[str, Any] = {}
     if is_run(src):
-        workdir, checkpoint = folder.resolve(src, checkpoint)
-        told_by = "given" if model else f"by {workdir / folder.CONFIG}"
-        model = model or folder.read_model(workdir)
-        state_dict = folder.load(workdir, checkpoint, model)
+        workdir, checkpoint = orbax.resolve(src, checkpoint)
+        told_by = "given" if model else f"by {workdir / CONFIG}"
+        model = model or orbax.read_model(workdir)
+        state_dict = orbax.load(workdir, checkpoint, model)
     else:
         state_dict, rest, notes = read(src, checkpoint)
         told_by, model = recognize(state_dict, rest, model)
@@ -97,7 +97,7 @@ def read_source(
     try:
         entries = describe(model, len(shapes))
         plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
-        state_dict = fit(plan.apply(state_dict), entries, dtype)
+        state_dict = adapters.fit(plan.apply(state_dict), entries, dtype)
     except UserError as e:
         raise UserError(f"{src}: {e}", e.details) from e
     return Source(model, told_by, state_dict, [*notes, *plan.notes(shapes)], rest)
@@ -107,7 +107,7 @@ def _said_by_run(src: Path, checkpoint: str) -> tuple[Any, Mapping[str, Any], li
     """Configuration and meta of a run of jaxnets.train; None of a file."""
     if not is_run(src := workdir_file(src, checkpoint)):
         return None
-    workdir, checkpoint = folder.resolve(src, checkpoint)
+    workdir, checkpoint = orbax.resolve(src, checkpoint)
     return read_config(workdir), store.read(workdir, checkpoint).meta, []
 
 
@@ -145,7 +145,7 @@ def recognize(
     if model is not None:
         return "given", model
     try:
-        model = folder.model_in(rest["config"])
+        model = orbax.model_in(rest["config"])
         if model.options.keys() <= model_options(model.name).keys():
             return "by the configuration in it", model
     except (UserError, LookupError, TypeError, ValueError):
@@ -158,3 +158,57 @@ def recognize(
         except UserError as e:
             first = first or e
     raise first
+
+
+class Ported(NamedTuple):
+    """What a port did."""
+
+    model: Model
+    told_by: str
+    """How the model is known."""
+    state_dict: StateDict
+    differences: Differences
+    adapted: list[str]
+    """What had another form in the source, a line each."""
+
+
+def port(
+    src: Path,
+    dst: Path,
+    *,
+    model: Model | None = None,
+    checkpoint: str = "best",
+    dtype: str | None = None,
+    force: bool = False,
+) -> Ported:
+    """Writes the weights of `src` to `dst`: every tensor used once, every slot filled once.
+
+    Before `dst` gets its name it is read back, compared bit for bit with what was meant, and both
+    frameworks compute the same logits from source and destination.
+
+    Args:
+        src: as for `load`.
+        dst: as for `save`.
+        model: whose weights they are; else config.json says it, or names and shapes do.
+        checkpoint: of a workdir: "best", "last" or a step.
+        dtype: a key of DTYPES for all floating tensors; kept as they are if left out.
+        force: replace `dst`.
+
+    Raises:
+        UserError: what does not fit, in one line; `dst` is then what it was.
+    """
+    src, dst = Path(src), Path(dst)
+    if dtype is not None and dtype not in adapters.DTYPES:
+        raise unknown("--dtype", dtype, adapters.DTYPES)
+    check_destination(dst, force)
+    source = read_source(src, checkpoint, model=model, dtype=dtype)
+    model, state_dict = source.model, source.state_dict
+    found: list[Differences] = []
+
+    def check(aside: Path) -> None:
+        written = load(aside)
+        adapters.compare(written, state_dict)
+        found.append(differences(model, state_dict, written, written_by_jax=is_folder(dst)))
+
+    save(dst, state_dict, model=model, force=force, check=check)
+    return Ported(model, source.told_by, state_dict, found[0], source.adapted)

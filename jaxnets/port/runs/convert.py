@@ -7,21 +7,15 @@ from typing import Any, NamedTuple
 from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.models.torch_names import StateDict
-from jaxnets.port import folder, runs
+from jaxnets.port import orbax
+from jaxnets.port.adapters import compare
 from jaxnets.port.files import check_destination, is_folder, place, writing
-from jaxnets.port.fit import compare
-from jaxnets.port.run_writers import (
-    BEST,
-    LAST,
-    write_file,
-    write_torch_workdir,
-    write_workdir,
-)
-from jaxnets.port.runs import TrainingRun
+from jaxnets.port.runs.read import TrainingRun, read, with_accuracy
+from jaxnets.port.runs.write import BEST, LAST, write_file, write_torch_workdir, write_workdir
 from jaxnets.port.verify import Differences, differences
 from jaxnets.port.weights import workdir_file
 from jaxnets.runs.log import METRICS
-from jaxnets.runs.workdir import check_workdir
+from jaxnets.runs.workdir import CONFIG, check_workdir
 
 
 class PortedRun(NamedTuple):
@@ -66,17 +60,17 @@ def port_run(
     """
     src, dst = workdir_file(Path(src), checkpoint), Path(dst)
     _check_destination(dst, force)
-    source = runs.read(src, checkpoint, config=config, step=step)
-    run = runs.with_accuracy(source.run, source.log)
+    source = read(src, checkpoint, config=config, step=step)
+    run = with_accuracy(source.run, source.log)
     is_file = not is_folder(dst) and dst.name != LAST
     best = None if is_file else _best(src, run, source.log)
     found: list[Differences] = []
 
     def check(written: Path, best_written: Path) -> None:
-        back = runs.read(written).run
+        back = read(written).run
         compare_runs(back, run)
         if best is not None:
-            compare_runs(runs.read(best_written, "best").run, best)
+            compare_runs(read(best_written, "best").run, best)
         found.append(
             differences(run.model, run.weights, back.weights, written_by_jax=is_folder(dst))
         )
@@ -96,7 +90,7 @@ def port_run(
     else:
         known = check_workdir(dst.parent, run.config, "torch_ref.train")
         # Of a run that trained nothing: its configuration goes with its empty log.
-        taken_over = not known and (dst.parent / folder.CONFIG).exists()
+        taken_over = not known and (dst.parent / CONFIG).exists()
         aside = dst.parent / f".port.{os.getpid()}"
         with writing(dst, aside):
             write_twins(aside)
@@ -118,7 +112,7 @@ def _check_destination(dst: Path, force: bool) -> None:
             raise UserError(f"{dst.parent}: no folder {dst.parent.parent} to write into")
     elif force and is_folder(dst) and dst.is_dir():
         inside = {entry.name for entry in dst.iterdir()}
-        if not inside <= {folder.CONFIG, METRICS, "checkpoints", "best"}:
+        if not inside <= {CONFIG, METRICS, "checkpoints", "best"}:
             raise UserError(f"{dst}: holds more than a ported run; choose another name")
     else:
         check_destination(dst, force)
@@ -131,14 +125,14 @@ def _best(src: Path, run: TrainingRun, log: Path) -> TrainingRun | None:
         return run
     try:
         if src.is_dir():
-            best = runs.read(folder.resolve(src, "")[0], str(step)).run
+            best = read(orbax.resolve(src, "")[0], str(step)).run
         elif src.name == LAST:
-            best = runs.read(src.with_name(BEST)).run
+            best = read(src.with_name(BEST)).run
         else:
             return None
     except UserError:
         return None  # there is none: training goes on without it
-    return runs.with_accuracy(best, log) if best.step == step else None
+    return with_accuracy(best, log) if best.step == step else None
 
 
 def compare_runs(back: TrainingRun, run: TrainingRun) -> None:

@@ -20,8 +20,7 @@ import numpy as np
 import optax
 
 from jaxnets.errors import UserError
-from jaxnets.models.names import check_names
-from jaxnets.models.torch_names import Slot, StateDict, clean_names
+from jaxnets.models.torch_names import Slot, StateDict, check_names, clean_names
 from jaxnets.optim.transforms import AdamState, LookaheadState, SgdState
 
 MOMENTUM, ADAM = ("momentum_buffer",), ("exp_avg", "exp_avg_sq")

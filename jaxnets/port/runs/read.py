@@ -17,13 +17,14 @@ from jaxnets import config as configs
 from jaxnets.checkpoints import store as checkpoints
 from jaxnets.errors import UserError
 from jaxnets.models.torch_names import Slot, StateDict, parameters
-from jaxnets.port import adapters, files, folder, optimizer
-from jaxnets.port.fit import fit
+from jaxnets.port import adapters, files, orbax
+from jaxnets.port.adapters import fit
 from jaxnets.port.guess import Model, describe, never_read, num_classes
-from jaxnets.port.optimizer import OptimizerState
+from jaxnets.port.runs import optimizer
+from jaxnets.port.runs.optimizer import OptimizerState
 from jaxnets.port.tensors import one_line, to_numpy
 from jaxnets.runs.log import METRICS, Progress, read_rows
-from jaxnets.runs.workdir import read_config
+from jaxnets.runs.workdir import CONFIG, read_config
 from jaxnets.train.step import Totals
 
 
@@ -83,7 +84,7 @@ def read(
                 raise UserError(
                     "no run of jaxnets.train; port its weights without --with-optimizer"
                 )
-            return _read_workdir(*folder.resolve(src, checkpoint))
+            return _read_workdir(*orbax.resolve(src, checkpoint))
         return _read_file(src, config, step)
     except UserError as e:
         known = str(e).startswith(str(src))
@@ -100,7 +101,7 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
     tensors = state["params"] | state["stats"]
     model = _model(config, tensors)
     entries = describe(model, len(tensors))
-    weights = fit(folder.by_torch_name(tensors, model), entries)
+    weights = fit(orbax.by_torch_name(tensors, model), entries)
     found = optimizer.from_jax(state["opt_state"], parameters(entries))
     if int(state["step"]) != found.count:
         raise UserError(f"its step {int(state['step'])} is not the optimizer's {found.count}")
@@ -111,7 +112,7 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
         sums = _numbers(exact)
     meta.pop("config", None)
     run = _settle(TrainingRun(model, config, weights, found, sums, meta), entries)
-    return Source(run, f"by {workdir / folder.CONFIG}", [], workdir / METRICS)
+    return Source(run, f"by {workdir / CONFIG}", [], workdir / METRICS)
 
 
 def _read_file(path: Path, config: Any, step: int | None) -> Source:
@@ -177,7 +178,7 @@ def _own_config(content: dict[str, Any]) -> Any:
 
 
 def _model(config: Any, tensors: Mapping[str, np.ndarray]) -> Model:
-    model = folder.model_in(config.to_dict())
+    model = orbax.model_in(config.to_dict())
     if model.num_classes is None:
         counted = num_classes({name: value.shape for name, value in tensors.items()})
         model = model._replace(num_classes=counted)

@@ -16,11 +16,12 @@ from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
 from jaxnets.models.torch_names import parameters
 from jaxnets.optim import make_optimizer
-from jaxnets.port import folder, optimizer
-from jaxnets.port.runs import TrainingRun
+from jaxnets.port import orbax
+from jaxnets.port.runs import optimizer
+from jaxnets.port.runs.read import TrainingRun
 from jaxnets.port.tensors import require, save_file, to_tensors
 from jaxnets.runs.log import METRICS, read_rows
-from jaxnets.runs.workdir import CHECKPOINTS
+from jaxnets.runs.workdir import CHECKPOINTS, CONFIG
 from jaxnets.train.step import Totals, TrainState
 
 LAST, BEST = CHECKPOINTS["torch_ref.train"]
@@ -44,7 +45,7 @@ def write_workdir(path: Path, run: TrainingRun, best: TrainingRun | None, log: P
 
 def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[str, Any]]:
     entries = run.entries
-    parts = folder.by_path(run.weights, entries)
+    parts = orbax.by_path(run.weights, entries)
     for name, value in parts["stats"].items():
         if name.endswith("num_batches_tracked"):
             if value >= 2**31:
@@ -89,7 +90,7 @@ def write_torch_workdir(path: Path, run: TrainingRun, best: TrainingRun | None, 
 
 
 def _note(workdir: Path, run: TrainingRun, log: Path) -> None:
-    (workdir / folder.CONFIG).write_text(configs.to_json(run.config) + "\n")
+    (workdir / CONFIG).write_text(configs.to_json(run.config) + "\n")
     if log.exists():
         shutil.copyfile(log, workdir / METRICS)
 
