@@ -19,7 +19,7 @@ from typing import Any
 
 from jaxnets import config as configs
 from jaxnets import signals
-from jaxnets.errors import UserError, unknown
+from jaxnets.errors import UserError, one_line, unknown
 from jaxnets.files.atomic import write_text
 
 STDOUT = "-"
@@ -334,7 +334,7 @@ def naming_batch(*flags: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as e:
         if not _is_memory(e):
             raise
-        raise UserError(f"out of memory ({_short(e)}); lower {' or '.join(flags)}") from e
+        raise UserError(f"out of memory ({one_line(e)}); lower {' or '.join(flags)}") from e
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -374,16 +374,18 @@ def in_one_line(error: BaseException) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, MemoryError | RuntimeError) and _is_memory(error):
-        return UserError(f"out of memory ({_short(error)}); a smaller batch or network takes less")
+        return UserError(
+            f"out of memory ({one_line(error)}); a smaller batch or network takes less"
+        )
     if _raised_in(error) == "xla_bridge.py":
         asked = os.environ.get("JAX_PLATFORMS")
         named = f"JAX_PLATFORMS={asked}: " if asked else ""
-        why = f" ({_short(error)})" if str(error) else ""
+        why = f" ({one_line(error)})" if str(error) else ""
         return UserError(f"{named}jax finds no such device here{why}; unset it, or set it to cpu")
     if isinstance(error, OSError):
         names = [os.fsdecode(n) for n in (error.filename, error.filename2) if n is not None]
         where = " -> ".join(names) or "input or output"
-        return UserError(f"{where}: {error.strerror or _short(error)}")
+        return UserError(f"{where}: {error.strerror or one_line(error)}")
     return None
 
 
@@ -395,12 +397,6 @@ def _raised_in(error: BaseException) -> str:
     """The name of the file that raised it."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return Path(frames[-1].f_code.co_filename).name if frames else ""
-
-
-def _short(error: BaseException) -> str:
-    """The error's first line, cut to fit a line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 200 else lines[0][:200] + " ..."
 
 
 class _Output(io.TextIOWrapper):

@@ -31,6 +31,12 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
 
 
+def one_line(error: BaseException) -> str:
+    """The first line of what an error says, cut to fit a line; its type if it says nothing."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 200 else f"{line[:200]} ..."
+
+
 @contextlib.contextmanager
 def renamed(flags: Mapping[str, str]) -> Iterator[None]:
     """UserErrors of the block name the flags of the command at hand.

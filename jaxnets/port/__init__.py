@@ -55,7 +55,7 @@ def load_weights(
         weights = load(path, checkpoint)
         wanted = {slot.name: slot.shape for slot in slots(model)}
         plan = fitting({name: value.shape for name, value in weights.items()}, wanted)
-        from_state_dict(model, plan.apply(weights))
+        from_state_dict(model, plan.adapt(weights))
     return model
 
 

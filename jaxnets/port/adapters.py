@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     changes: dict[str, tuple[str, tuple[int, ...]]]
     """For each tensor that changes: its new name and shape."""
 
-    def apply(self, tensors: Mapping[str, "object"]) -> StateDict:
+    def adapt(self, tensors: Mapping[str, "object"]) -> StateDict:
         """The tensors with new names and shapes, in their order; others as they are."""
         out = {}
         for name, value in tensors.items():

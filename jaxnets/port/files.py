@@ -2,20 +2,25 @@
 
 import contextlib
 import difflib
+import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
-from jaxnets.errors import UserError
-from jaxnets.files import safetensors
+from jaxnets.errors import UserError, one_line
+from jaxnets.files import pt_check, regular, safetensors
 from jaxnets.files.atomic import removing, replace
 from jaxnets.models.torch_names import WRAPPING, StateDict, clean_names
 from jaxnets.port import orbax
 from jaxnets.port.guess import Model, guess, with_shared_names
-from jaxnets.port.tensors import numpy_of, one_line, open_file, require, save_file, to_tensors
+
+if TYPE_CHECKING:
+    import torch
 
 # Where training scripts put the state_dict inside a larger checkpoint.
 _WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
@@ -29,7 +34,7 @@ _OTHERS = (
 
 
 def is_folder(path: Path) -> bool:
-    """Whether what a source or destination is called says that it is a orbax."""
+    """Whether what a source or destination is called says that it is a folder."""
     return path.suffix not in SUFFIXES
 
 
@@ -127,8 +132,8 @@ def save(
         elif is_folder(path):
             orbax.save(aside, state_dict, model or guess(dict(state_dict)))
         else:
-            require(path)
-            save_file(aside, to_tensors(state_dict))
+            require_torch(path)
+            save_torch(aside, to_tensors(state_dict))
 
     place(path, write, check)
 
@@ -186,14 +191,14 @@ def check_destination(path: Path, force: bool) -> None:
 
 
 def _load_torch(path: Path) -> tuple[StateDict, Mapping[str, Any]]:
-    content, rest = open_file(path), {}
+    content, rest = open_torch(path), {}
     if isinstance(content, Mapping):
         for key in _WRAPPERS:
             if isinstance(content.get(key), Mapping):
                 rest = {k: v for k, v in content.items() if k != key}
                 content = content[key]
                 break
-    torch = require(path)
+    torch = require_torch(path)
     if not isinstance(content, Mapping) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(
             f"{path}: holds no state_dict, neither bare nor under {', '.join(_WRAPPERS)}"
@@ -202,3 +207,86 @@ def _load_torch(path: Path) -> tuple[StateDict, Mapping[str, Any]]:
         return {str(name): numpy_of(tensor) for name, tensor in content.items()}, rest
     except Exception as e:
         raise UserError(f"{path}: a tensor in it cannot be read ({one_line(e)})") from e
+
+
+def open_torch(path: Path) -> Any:
+    """What `torch.save` wrote: containers of tensors and plain data.
+
+    Raises:
+        UserError: torch is not installed, or the file is damaged, another one, or would run code.
+    """
+    torch = require_torch(path)
+    try:
+        with regular.open_file(path) as file, warnings.catch_warnings(action="ignore"):
+            pt_check.check(file)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as e:
+        # torch's own words advise to open the file in a way that may run code.
+        code = "holds more than weights: code" if "nsupported" in str(e) else one_line(e)
+        code = "not of its format" if "weights_only" in code or "eights only" in code else code
+        raise UserError(
+            f"{path}: not a PyTorch weight file, damaged, or not safe to open ({code})"
+        ) from e
+
+
+def require_torch(path: Path):
+    """The module torch, which `path` cannot be read or written without."""
+    try:
+        import torch
+    except ImportError as e:
+        raise UserError(f"{path}: needs torch; install it, or use .safetensors") from e
+    return torch
+
+
+def save_torch(path: Path, content: Any) -> None:
+    """`torch.save`, which does not say by itself that a disk is full."""
+    buffer = io.BytesIO()
+    require_torch(path).save(content, buffer)
+    path.write_bytes(buffer.getvalue())  # a view of it in a traceback crashes Python 3.12.1
+
+
+def to_numpy(tree: Any) -> Any:
+    """Nested containers with numpy arrays in the place of tensors.
+
+    Raises:
+        ValueError, RuntimeError: a tensor that cannot be read.
+    """
+    import torch
+
+    if torch.is_tensor(tree):
+        return numpy_of(tree)
+    if isinstance(tree, Mapping):
+        return {key: to_numpy(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [to_numpy(value) for value in tree]
+    return tree
+
+
+def numpy_of(tensor: "torch.Tensor") -> np.ndarray:
+    """The values of a tensor, bfloat16 too, without a copy if it is in the CPU's memory."""
+    import torch
+
+    tensor = tensor.detach().cpu()
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError("its values overlap")  # a few bytes that pretend to be many
+    if tensor.dtype == torch.bfloat16:  # numpy has none of its own
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def to_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, "torch.Tensor"]:
+    """The arrays as torch tensors; names of one array share one tensor, as in a torch module."""
+    import torch
+
+    made: dict[tuple, torch.Tensor] = {}
+    out = {}
+    for name, value in state_dict.items():
+        key = value.ctypes.data, value.shape, value.strides, value.dtype
+        if key not in made:
+            if value.dtype == ml_dtypes.bfloat16:
+                bits = np.array(value).view(np.int16)
+                made[key] = torch.from_numpy(bits).view(torch.bfloat16)
+            else:
+                made[key] = torch.from_numpy(np.array(value, order="C"))
+        out[name] = made[key]
+    return out

@@ -16,8 +16,8 @@ from jaxnets.models.torch_names import (
     to_state_dict,
 )
 from jaxnets.models.trace import named_modules
+from jaxnets.port.files import numpy_of, to_tensors
 from jaxnets.port.guess import Model, guess, most_sharing
-from jaxnets.port.tensors import numpy_of, to_tensors
 
 if TYPE_CHECKING:
     import torch

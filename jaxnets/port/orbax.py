@@ -31,12 +31,11 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.checkpoints import store as checkpoints
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, one_line
 from jaxnets.files import regular
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.models.torch_names import Slot, StateDict, check_names, told_by_rank
 from jaxnets.port.guess import Model, describe, num_classes
-from jaxnets.port.tensors import one_line
 from jaxnets.runs.workdir import CONFIG
 
 # What orbax writes beside the arrays of a tree.

@@ -10,8 +10,8 @@ from flax import nnx
 from jaxnets.errors import UserError
 from jaxnets.models.functional import split
 from jaxnets.models.torch_names import StateDict, from_state_dict
+from jaxnets.port.files import to_tensors
 from jaxnets.port.guess import Model
-from jaxnets.port.tensors import to_tensors
 
 if TYPE_CHECKING:
     import torch

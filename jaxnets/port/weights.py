@@ -97,7 +97,7 @@ def read_source(
     try:
         entries = describe(model, len(shapes))
         plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
-        state_dict = adapters.fit(plan.apply(state_dict), entries, dtype)
+        state_dict = adapters.fit(plan.adapt(state_dict), entries, dtype)
     except UserError as e:
         raise UserError(f"{src}: {e}", e.details) from e
     return Source(model, told_by, state_dict, [*notes, *plan.notes(shapes)], rest)
@@ -154,7 +154,7 @@ def recognize(
     first: UserError | None = None
     for plan in adapters.plans(shapes):
         try:
-            return "by names and shapes", guess(plan.apply(state_dict))
+            return "by names and shapes", guess(plan.adapt(state_dict))
         except UserError as e:
             first = first or e
     raise first

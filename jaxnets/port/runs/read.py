@@ -15,14 +15,14 @@ import numpy as np
 
 from jaxnets import config as configs
 from jaxnets.checkpoints import store as checkpoints
-from jaxnets.errors import UserError
+from jaxnets.errors import UserError, one_line
 from jaxnets.models.torch_names import Slot, StateDict, parameters
 from jaxnets.port import adapters, files, orbax
 from jaxnets.port.adapters import fit
+from jaxnets.port.files import to_numpy
 from jaxnets.port.guess import Model, describe, never_read, num_classes
 from jaxnets.port.runs import optimizer
 from jaxnets.port.runs.optimizer import OptimizerState
-from jaxnets.port.tensors import one_line, to_numpy
 from jaxnets.runs.log import METRICS, Progress, read_rows
 from jaxnets.runs.workdir import CONFIG, read_config
 from jaxnets.train.step import Totals
@@ -132,18 +132,18 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
     entries = describe(model, len(tensors))
     shapes = {name: value.shape for name, value in tensors.items()}
     plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
-    weights = fit(plan.apply(tensors), entries)
+    weights = fit(plan.adapt(tensors), entries)
     # The optimizer's parameters are in the order of the file, and by its names.
     known = {slot.name for slot in parameters(entries)}
-    names = [old for old, new in zip(tensors, plan.apply(tensors), strict=True) if new in known]
+    names = [old for old, new in zip(tensors, plan.adapt(tensors), strict=True) if new in known]
     try:
         state = to_numpy(state)
     except Exception as e:
         raise UserError(f"its optimizer cannot be read ({one_line(e)})") from e
     count = content.pop("step", None) if step is None else step
     found = optimizer.from_torch(state, names, count if isinstance(count, int) else None)
-    moments = {kind: plan.apply(values) for kind, values in found.moments.items()}
-    slow = None if found.slow is None else plan.apply(found.slow)
+    moments = {kind: plan.adapt(values) for kind, values in found.moments.items()}
+    slow = None if found.slow is None else plan.adapt(found.slow)
     sums = content.pop("totals", None)
     rest = _plain(content) if own is not None else _noted(content, model)
     run = TrainingRun(

@@ -17,9 +17,9 @@ from jaxnets.errors import UserError
 from jaxnets.models.torch_names import parameters
 from jaxnets.optim import make_optimizer
 from jaxnets.port import orbax
+from jaxnets.port.files import require_torch, save_torch, to_tensors
 from jaxnets.port.runs import optimizer
 from jaxnets.port.runs.read import TrainingRun
-from jaxnets.port.tensors import require, save_file, to_tensors
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import CHECKPOINTS, CONFIG
 from jaxnets.train.step import Totals, TrainState
@@ -67,7 +67,7 @@ def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[s
 
 def write_file(path: Path, run: TrainingRun, log: Path) -> None:
     """A checkpoint of torch_ref.train."""
-    require(path)
+    require_torch(path)
     state = optimizer.to_torch(run.optimizer, parameters(run.entries), _fresh(run, log))
     content = {
         "net": to_tensors(run.weights),
@@ -77,7 +77,7 @@ def write_file(path: Path, run: TrainingRun, log: Path) -> None:
         "config": _tuples(run.config.to_dict()),
         "totals": list(run.totals),
     }
-    save_file(path, content)
+    save_torch(path, content)
 
 
 def write_torch_workdir(path: Path, run: TrainingRun, best: TrainingRun | None, log: Path) -> None:
