@@ -12,8 +12,8 @@ from helpers import little_effort
 import jaxnets
 import jaxnets.bench.__main__ as bench
 from jaxnets import config as configs
-from jaxnets.bench import measure, theirs
-from jaxnets.bench.case import Effort, synthetic
+from jaxnets.bench import measure, torch_side
+from jaxnets.bench.case import Budget, synthetic
 from jaxnets.bench.torch_augment import DeviceAugment
 from torch_ref.augment import make_augment
 from torch_ref.step import train_step
@@ -26,7 +26,7 @@ OPS = ("random_resized_crop", "rotation", "crop", "flip", "jitter", "erasing")
 def quick():
     """Tiny work, quickly compiled; torch's settings stay as they are."""
     with little_effort() as patch:
-        patch.setattr(theirs, "set_up", lambda tf32: None)
+        patch.setattr(torch_side, "set_up", lambda tf32: None)
         yield
 
 
@@ -52,7 +52,7 @@ def test_it_needs_no_look_at_the_device():
     """Tensors without content: whatever waits for a value fails, as does any tensor elsewhere."""
     device = torch.device("meta")
     config = recipe(f"--config.augment.ops={OPS}", "--config.batch_size=8")
-    twin = theirs.Twin(config, synthetic(config, on_cpu=True))
+    twin = torch_side.Twin(config, synthetic(config, on_cpu=True))
     twin.device = device
     twin.images, twin._shift, twin._scale = (
         x.to(device) for x in (twin.images, twin._shift, twin._scale)
@@ -69,9 +69,9 @@ def test_the_twin_trains_as_its_trainer_does():
     """The same step, but for where the random numbers come from: here there are none."""
     config = recipe("--config.augment.ops=()", "--config.batch_size=8", "--config.model.drop=0")
     data = synthetic(config, on_cpu=True)
-    twin, other = theirs.Twin(config, data), theirs.Twin(config, data)
+    twin, other = torch_side.Twin(config, data), torch_side.Twin(config, data)
     torch.manual_seed(0)
-    side = theirs.Side(twin, None, limit=60)  # makes the first step
+    side = torch_side.TorchSide(twin, None, limit=60)  # makes the first step
     side.train.run(2)
     for index in range(3):
         rows = side._order[8 * index : 8 * index + 8]
@@ -119,9 +119,9 @@ def slow_compiler(*_, **__):
 def test_a_compiler_that_fails_is_said(monkeypatch, compiler, why):
     monkeypatch.setattr(torch, "compile", compiler)
     config, said = recipe("--config.batch_size=8"), []
-    effort = Effort(repeats=1, seconds=0.01, compile_limit=0.2)
+    budget = Budget(repeats=1, seconds=0.01, compile_limit=0.2)
     data, started = synthetic(config, on_cpu=True), time.monotonic()
-    sides, notes, _ = measure.torch_sides(config, data, effort, said.append, time.perf_counter)
+    sides, notes, _ = measure.torch_sides(config, data, budget, said.append, time.perf_counter)
     assert list(sides) == ["eager"]
     assert notes == {"compiled": why}
     assert f"  torch compiled: {why}" in said

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jaxnets.parity.report import judge, table
-from jaxnets.parity.run import Row, Side
+from jaxnets.parity.trainings import Row, Side
 
 SIDE = Side(lr=0.1, loss=1.0, grad_norm=1.0)
 

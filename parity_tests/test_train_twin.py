@@ -14,7 +14,7 @@ from helpers import little_effort
 from safetensors.numpy import save_file
 
 import jaxnets.parity.__main__ as parity
-import jaxnets.parity.run
+import jaxnets.parity.trainings
 import jaxnets.train.__main__
 import jaxnets.train.task
 import torch_ref.loop
@@ -124,7 +124,7 @@ def late_augmentation(monkeypatch):
 
 
 def own_masks(monkeypatch):
-    monkeypatch.setattr(jaxnets.parity.run, "force_masks", lambda net, masks: None)
+    monkeypatch.setattr(jaxnets.parity.trainings, "force_masks", lambda net, masks: None)
 
 
 def other_order(monkeypatch):

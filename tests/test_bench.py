@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from jaxnets import config as configs
-from jaxnets.bench import case, measure, ours, rows
+from jaxnets.bench import case, jax_side, measure, rows
 from jaxnets.bench.memory import PeakMemory
 from jaxnets.bench.show import machine_line
 from jaxnets.bench.timing import Rates, Work, alternate
@@ -68,12 +68,12 @@ def test_the_ratio_is_that_of_the_medians_to_the_best_variant():
         return Rates(each, 1)
 
     train = {
-        measure.OURS: rates(30.0, 20.0, 60.0),
+        measure.JAX: rates(30.0, 20.0, 60.0),
         "eager": rates(10.0, 12.0, 14.0),
         "compiled": rates(15.0, 15.0, 90.0),
     }
-    evaluate = {measure.OURS: rates(8.0), "eager": rates(4.0), "compiled": rates(2.0)}
-    answer = {measure.OURS: rates(100.0), "eager": rates(200.0), "compiled": rates(50.0)}
+    evaluate = {measure.JAX: rates(8.0), "eager": rates(4.0), "compiled": rates(2.0)}
+    answer = {measure.JAX: rates(100.0), "eager": rates(200.0), "compiled": rates(50.0)}
     sides = {name: SimpleNamespace(first_step_seconds=1.0) for name in ("eager", "compiled")}
     row = measure.against(train, evaluate, answer, sides)
     assert row["torch_best"] == "compiled"
@@ -133,11 +133,11 @@ def test_what_is_timed_is_what_trains():
     config = configs.read(CONFIG)
     found = configs.from_json(case.cases(config, "x", [8], ["float32"])[0].config)
     data = case.synthetic(found, on_cpu=True)
-    side = ours.Ours(found, data)
+    side = jax_side.JaxSide(found, data)
     side.train.run(11)
 
-    run = ours.build(found, data)
-    stepper = ours.Stepper(run.task, run.data, run.state, whole_epochs=False)
+    run = jax_side.build(found, data)
+    stepper = jax_side.Stepper(run.task, run.data, run.state, whole_epochs=False)
     state = stepper.replicate(run.state, Totals.zero())
     for step in range(12):
         epoch, index = divmod(step, 8)
@@ -254,10 +254,10 @@ def test_a_mistake_in_a_later_recipe_takes_no_row_away(monkeypatch):
     said = {"a": UserError("a is wrong"), "b": "row of b"}
     monkeypatch.setattr(rows, "_measure_apart", lambda case, *_: said[case.config])
     a, b = case.Case("a", "a.py"), case.Case("b", "b.py")
-    effort = case.Effort(1, 1.0, 1.0)
-    assert list(rows.measured([b, a], effort, False)) == [(b, "row of b"), (a, "a is wrong")]
+    budget = case.Budget(1, 1.0, 1.0)
+    assert list(rows.measured([b, a], budget, False)) == [(b, "row of b"), (a, "a is wrong")]
     with pytest.raises(UserError, match="a is wrong"):
-        list(rows.measured([a, b], effort, False))
+        list(rows.measured([a, b], budget, False))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import tables
-from jaxnets.bench.case import Effort
+from jaxnets.bench.case import Budget
 from jaxnets.bench.show import show_result
 from jaxnets.models import list_models
 from jaxnets.models.audit import Audit
@@ -42,7 +42,7 @@ def terminal(monkeypatch, capsys):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_no_number_of_a_bench_is_cut(width, terminal):
-    lines = terminal(width, show_result, MACHINE, [ROW, ROW], Effort(5, 1.0, 600.0))
+    lines = terminal(width, show_result, MACHINE, [ROW, ROW], Budget(5, 1.0, 600.0))
     heads = [i for i, line in enumerate(lines) if re.match("(recipe|against torch) ", line)]
     assert len(heads) == 2
     assert all(len(line) <= width for i in heads for line in lines[i : i + 4])

@@ -4,12 +4,12 @@
     python -m jaxnets.bench --config configs/se_resnet.py --against torch --batch 128,512,2048
     python -m jaxnets.bench --config configs/se_resnet.py,configs/resnet18.py --dtype bfloat16
 
-Random images of the data set's shape, already on the device; training is whole steps, augmentation
-and optimizer included. The sides take turns after a warm-up, each row in a process of its own; the
-table has medians over the repeats, +- the distance of their quartiles. Operations are two for each
-multiply-accumulate of convolutions and linear layers, and three times that for training; "of
-product" is their share of what a large matrix product reaches in the same run. PyTorch is the twin
-in channels last, as it is ("eager") and by torch.compile; speedups are against the faster one.
+Random images of the data set's shape lie on the device; training is whole steps, with augmentation
+and optimizer.  JAX and PyTorch take turns after a warm-up; each row has a process of its own.  The
+table shows medians over the repeats, +- the distance of their quartiles.  A multiply-accumulate of
+a convolution or linear layer counts as two operations, in training as six; "of product" is their
+share of the operations that a large matrix product reaches in the same run.  PyTorch is the twin in
+channels last, as it is ("eager") and by torch.compile; speedups are against the faster one.
 
 Exit codes: 0 measured, 1 some row could not be, 2 a mistake in the command.
 """
@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jaxnets import cli
-from jaxnets.bench.case import Case, Effort, cases, dtypes, numbers
+from jaxnets.bench.case import Budget, Case, cases, dtypes, numbers
 from jaxnets.bench.rows import measured
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import check_file, write_text
@@ -36,10 +36,10 @@ def main(argv: Sequence[str]) -> int:
     found = parse(args)
     if not found:
         return 0
-    effort = Effort(args.repeats, args.seconds, args.compile_limit)
-    head = {"command": ["python", "-m", "jaxnets.bench", *argv], **effort._asdict()}
+    budget = Budget(args.repeats, args.seconds, args.compile_limit)
+    head = {"command": ["python", "-m", "jaxnets.bench", *argv], **budget._asdict()}
     machine, rows, unwritten = None, [], None
-    for case, outcome in measured(found, effort, args.against is not None):
+    for case, outcome in measured(found, budget, args.against is not None):
         if isinstance(outcome, str):
             config = json.loads(case.config)
             place = {"batch": config["batch_size"], "dtype": config["dtype"]}
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxnets.bench.show import show_result
 
-    show_result(machine, rows, effort)
+    show_result(machine, rows, budget)
     if unwritten is not None:
         raise unwritten
     return 1 if any("error" in row for row in rows) else 0

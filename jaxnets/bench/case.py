@@ -22,12 +22,12 @@ class Case(NamedTuple):
     """The recipe as the command names it."""
 
 
-class Effort(NamedTuple):
-    """How carefully to measure."""
+class Budget(NamedTuple):
+    """How long to measure."""
 
     repeats: int
     seconds: float
-    """A repeat."""
+    """Of a repeat."""
     compile_limit: float
     """Seconds that torch.compile may take for one program."""
 

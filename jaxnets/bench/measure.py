@@ -1,4 +1,4 @@
-"""One case, measured: both sides in one process, in turn."""
+"""One case, measured: JAX and PyTorch in one process, in turn."""
 
 import contextlib
 import os
@@ -10,89 +10,89 @@ import jax
 import numpy as np
 
 from jaxnets import config as configs
-from jaxnets.bench.case import Case, Effort, synthetic
+from jaxnets.bench.case import Budget, Case, synthetic
+from jaxnets.bench.jax_side import JaxSide, product
 from jaxnets.bench.memory import PeakMemory
-from jaxnets.bench.ours import Ours, product
 from jaxnets.bench.timing import Clock, Rates, alternate
 from jaxnets.devices import cpu_memory, machine, runtime
 from jaxnets.models.audit import audit_model
 from jaxnets.train.task import build_model
 
 if TYPE_CHECKING:
-    from jaxnets.bench.theirs import Side
+    from jaxnets.bench.torch_side import TorchSide
 
 # A multiply-accumulate is two operations; the backward pass computes a gradient of the input and
 # one of the kernel, each as costly as the forward pass.
 OPERATIONS_PER_MAC, PASSES = 2, 3
-OURS, PRODUCT = "jaxnets", "product"
+JAX, PRODUCT = "jaxnets", "product"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def measure(
-    case: Case, effort: Effort, against_torch: bool, say: Say, clock: Clock = time.perf_counter
+    case: Case, budget: Budget, against_torch: bool, log: Log, clock: Clock = time.perf_counter
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the measurements were made on, and the case's row."""
+    """The machine, and the case's row."""
     config = configs.from_json(case.config)
     if against_torch:  # JAX would take three quarters of a GPU for itself
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
     runtime.setup(config.dtype, one_heap=True)
     with _without_compilation_cache():
         found = machine.of_a_benchmark(machine.tf32_allowed())
-        row = _row(config, case.spec, effort, against_torch, say, clock)
+        row = _row(config, case.spec, budget, against_torch, log, clock)
         # Decided by what the compiled step takes.
         return found | {"memory_kept": cpu_memory.kept()}, row
 
 
 def _row(
-    config: Any, spec: str, effort: Effort, against_torch: bool, say: Say, clock: Clock
+    config: Any, spec: str, budget: Budget, against_torch: bool, log: Log, clock: Clock
 ) -> dict[str, Any]:
     on_cpu = jax.default_backend() == "cpu"
     data = synthetic(config, on_cpu)
     shape = data.train_images.shape[1:]
     macs = audit_model(build_model(config, len(data.class_names)), shape).macs
-    say(f"{spec}, batch {config.batch_size}, {config.dtype}")
+    log(f"{spec}, batch {config.batch_size}, {config.dtype}")
 
     memory = PeakMemory(jax.local_devices()[0])
-    ours = Ours(config, data, clock)
+    jax_side = JaxSide(config, data, clock)
     peak = memory.read()
-    say(f"  jaxnets: compiled in {ours.compile_seconds:.1f} s")
+    log(f"  jaxnets: compiled in {jax_side.compile_seconds:.1f} s")
     sides, notes, torch_peak = {}, {}, None
     if against_torch:
-        sides, notes, torch_peak = torch_sides(config, data, effort, say, clock)
+        sides, notes, torch_peak = torch_sides(config, data, budget, log, clock)
 
     def rates(name: str, what: str, others: dict | None = None) -> dict[str, Rates]:
-        works = {OURS: getattr(ours, what)}
+        works = {JAX: getattr(jax_side, what)}
         works |= {variant: getattr(side, what) for variant, side in sides.items()}
-        found = alternate(works | (others or {}), effort.repeats, effort.seconds, clock)
+        found = alternate(works | (others or {}), budget.repeats, budget.seconds, clock)
         unit = "images/s"
-        say(f"  {name}: " + ", ".join(f"{k} {found[k].median:,.1f}" for k in works) + f" {unit}")
+        log(f"  {name}: " + ", ".join(f"{k} {found[k].median:,.1f}" for k in works) + f" {unit}")
         return found
 
     multiply, size = product(config.dtype, on_cpu)
     train = rates("training", "train", {PRODUCT: multiply})
     evaluate = rates("evaluation", "evaluate")
-    answer = rates("one image at a time", "answer")
+    latency = rates("one image at a time", "latency")
 
-    used = OPERATIONS_PER_MAC * PASSES * macs * train[OURS].median
+    used = OPERATIONS_PER_MAC * PASSES * macs * train[JAX].median
     row = {
         "model": config.model.name,
         "config": spec,
         "batch": config.batch_size,
         "dtype": config.dtype,
-        "parameters": ours.parameters,
+        "parameters": jax_side.parameters,
         "macs": macs,
-        "n": effort.repeats,
-        "steps_per_call": ours.steps_per_call,
-        "steps_per_repeat": train[OURS].units * ours.steps_per_call,
-        "train_images_per_second": train[OURS].median,
-        "train_spread": train[OURS].spread,
-        "eval_images_per_second": evaluate[OURS].median,
-        "eval_spread": evaluate[OURS].spread,
-        "latency_ms": 1e3 / answer[OURS].median,
-        "latency_spread_ms": _spread_ms(answer[OURS]),
-        "compile_seconds": ours.compile_seconds,
-        "first_step_seconds": ours.first_step_seconds,
+        "n": budget.repeats,
+        "steps_per_call": jax_side.steps_per_call,
+        "steps_per_repeat": train[JAX].units * jax_side.steps_per_call,
+        "train_images_per_second": train[JAX].median,
+        "train_spread": train[JAX].spread,
+        "eval_images_per_second": evaluate[JAX].median,
+        "eval_spread": evaluate[JAX].spread,
+        "latency_ms": 1e3 / latency[JAX].median,
+        "latency_spread_ms": _spread_ms(latency[JAX]),
+        "compile_seconds": jax_side.compile_seconds,
+        "first_step_seconds": jax_side.first_step_seconds,
         "peak_memory_bytes": peak,
         "peak_memory_is": memory.kind,
         "train_flops_per_second": used,
@@ -101,67 +101,67 @@ def _row(
         "share_of_product": used / train[PRODUCT].median,
     }
     if against_torch:
-        row |= against(train, evaluate, answer, sides)
+        row |= against(train, evaluate, latency, sides)
         row |= {"torch_peak_memory_bytes": torch_peak, "torch_notes": notes}
     return row
 
 
 def torch_sides(
-    config: Any, data: Any, effort: Effort, say: Say, clock: Clock
-) -> tuple[dict[str, "Side"], dict[str, str], int]:
+    config: Any, data: Any, budget: Budget, log: Log, clock: Clock
+) -> tuple[dict[str, "TorchSide"], dict[str, str], int]:
     """The variants that work, why the others do not, and the memory of the eager one."""
-    from jaxnets.bench import theirs
+    from jaxnets.bench import torch_side
 
-    theirs.set_up(bool(machine.tf32_allowed()))
+    torch_side.set_up(bool(machine.tf32_allowed()))
     memory = PeakMemory(jax.local_devices()[0])
-    twin = theirs.Twin(config, data)
+    twin = torch_side.Twin(config, data)
     sides, notes, peak = {}, {}, 0
-    for name, mode in theirs.modes(twin.device).items():
+    for name, mode in torch_side.modes(twin.device).items():
         try:
-            side = theirs.Side(twin, mode, effort.compile_limit, clock)
+            side = torch_side.TorchSide(twin, mode, budget.compile_limit, clock)
         except Exception as e:
             if mode is None:
                 raise
-            notes[name] = f"not measured: {theirs.one_line(e)}"
-            say(f"  torch {name}: {notes[name]}")
+            notes[name] = f"not measured: {torch_side.one_line(e)}"
+            log(f"  torch {name}: {notes[name]}")
             continue
         sides[name] = side
         if side.note:
             notes[name] = side.note
-        say(f"  torch {name}: first step in {side.first_step_seconds:.1f} s")
+        log(f"  torch {name}: first step in {side.first_step_seconds:.1f} s")
         if mode is None:
-            peak = theirs.peak_memory(twin.device) or memory.read()
+            peak = torch_side.peak_memory(twin.device) or memory.read()
     return sides, notes, peak
 
 
 def against(
     train: dict[str, Rates],
     evaluate: dict[str, Rates],
-    answer: dict[str, Rates],
-    sides: dict[str, "Side"],
+    latency: dict[str, Rates],
+    sides: dict[str, "TorchSide"],
 ) -> dict[str, Any]:
-    """PyTorch's part of a row: each variant, the best of them, and how we compare with that."""
+    """PyTorch's part of a row: each variant, the best of them, and how JAX compares with that."""
     row: dict[str, Any] = {}
     for name in sides:
         row |= {
             f"torch_{name}_images_per_second": train[name].median,
             f"torch_{name}_spread": train[name].spread,
             f"torch_{name}_eval_images_per_second": evaluate[name].median,
-            f"torch_{name}_latency_ms": 1e3 / answer[name].median,
+            f"torch_{name}_latency_ms": 1e3 / latency[name].median,
             f"torch_{name}_first_step_seconds": sides[name].first_step_seconds,
         }
     best = best_of(train, sides)
-    ratios = np.divide(train[OURS].each, train[best].each)
-    eval_best, answer_best = best_of(evaluate, sides), best_of(answer, sides)
+    ratios = np.divide(train[JAX].each, train[best].each)
+    eval_best, latency_best = best_of(evaluate, sides), best_of(latency, sides)
     return row | {
         "torch_best": best,
         "torch_best_images_per_second": train[best].median,
         "torch_best_eval_images_per_second": evaluate[eval_best].median,
-        "torch_best_latency_ms": 1e3 / answer[answer_best].median,
-        "speedup": train[OURS].median / train[best].median,
+        "torch_best_latency_ms": 1e3 / latency[latency_best].median,
+        "speedup": train[JAX].median / train[best].median,
         "speedup_quartiles": [float(q) for q in np.quantile(ratios, (0.25, 0.75))],
-        "eval_speedup": evaluate[OURS].median / evaluate[eval_best].median,
-        "latency_speedup": answer[OURS].median / answer[answer_best].median,
+        "eval_speedup": evaluate[JAX].median / evaluate[eval_best].median,
+        "latency_speedup": latency[JAX].median / latency[latency_best].median,
     }
 
 
@@ -177,7 +177,7 @@ def _spread_ms(rates: Rates) -> float:
 
 @contextlib.contextmanager
 def _without_compilation_cache() -> Iterator[None]:
-    """What is compiled meanwhile is compiled indeed."""
+    """Without jax's cache of compiled programs: compile times are those of compiling."""
     from jax.experimental.compilation_cache import compilation_cache
 
     before = jax.config.jax_enable_compilation_cache

@@ -10,12 +10,12 @@ import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
-from jaxnets.bench.case import Case, Effort
+from jaxnets.bench.case import Budget, Case
 from jaxnets.errors import UserError
 
 
 def measured(
-    found: Sequence[Case], effort: Effort, against_torch: bool
+    found: Sequence[Case], budget: Budget, against_torch: bool
 ) -> Iterator[tuple[Case, tuple[dict, dict] | str]]:
     """Every case with its machine and row, or with why there is none.
 
@@ -26,10 +26,10 @@ def measured(
         UserError: of the first case; of a later one it is why there is no row.
     """
     if len(found) == 1:
-        yield found[0], measure_here(found[0], effort, against_torch)
+        yield found[0], measure_here(found[0], budget, against_torch)
         return
     for case in found:
-        outcome = _measure_apart(case, effort, against_torch)
+        outcome = _measure_apart(case, budget, against_torch)
         if isinstance(outcome, UserError):
             if case is found[0]:
                 raise outcome
@@ -37,23 +37,23 @@ def measured(
         yield case, outcome
 
 
-def measure_here(case: Case, effort: Effort, against_torch: bool) -> tuple[dict, dict]:
+def measure_here(case: Case, budget: Budget, against_torch: bool) -> tuple[dict, dict]:
     """The case's machine and row, measured in this process."""
     from jaxnets.bench.measure import measure
 
-    return measure(case, effort, against_torch, functools.partial(print, flush=True))
+    return measure(case, budget, against_torch, functools.partial(print, flush=True))
 
 
 def _measure_apart(*args: object) -> tuple[dict, dict] | UserError | str:
     """`measure_here` in a process of its own; a mistake of the user's, or what else failed there.
 
-    By a pipe alone: the semaphores of an executor would be called leaked where a signal ends this
-    process.  The new one never hears of what a terminal sends to both, which it would answer with a
-    traceback: this one ends it.
+    Over a pipe: an executor's semaphores would be reported as leaked where a signal ends this
+    process.  The new process blocks the signals that a terminal sends to both, at which it would
+    print a traceback: this one ends it.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, *args))
+    process = context.Process(target=_send, args=(sender, *args))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     try:
         process.start()
@@ -69,7 +69,7 @@ def _measure_apart(*args: object) -> tuple[dict, dict] | UserError | str:
     return outcome or f"its process ended early, with exit code {process.exitcode}"
 
 
-def _answer(sender: Connection, *args: object) -> None:
+def _send(sender: Connection, *args: object) -> None:
     try:
         outcome = measure_here(*args)
     except UserError as e:

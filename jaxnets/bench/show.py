@@ -2,21 +2,22 @@
 
 from typing import Any
 
-from jaxnets.bench.case import Effort
+from jaxnets.bench.case import Budget
 from jaxnets.tables import show, table_of
 
-# The load of the last minute, for each core, from which on others disturb the measurements.
+# The load of the last minute, for each core, from which on figures are unreliable.
 BUSY = 0.5
 
 
-def show_result(machine: dict[str, Any] | None, rows: list[dict[str, Any]], effort: Effort) -> None:
+def show_result(machine: dict[str, Any] | None, rows: list[dict[str, Any]], budget: Budget) -> None:
     """Machine and rows."""
     measured = [row for row in rows if "error" not in row]
     if not measured:
         return
-    print(f"\n{machine_line(machine)}\nmedian of n={effort.repeats}, +- the quartiles' distance\n")
+    print(f"\n{machine_line(machine)}\nmedian of n={budget.repeats}, +- the quartiles' distance\n")
     if machine["platform"] == "cpu" and machine["load"][0] > BUSY * machine["cores"]:
-        print(f"others are at work here (load {machine['load'][0]:.1f}): not to be relied on\n")
+        load = machine["load"][0]
+        print(f"the machine is busy (load {load:.1f}): figures are unreliable\n")
     table = table_of(
         "recipe", "batch>", "dtype", "train/s>", "+->", "eval/s>", "ms an image>", "compile s>",
         "1st step s>", "peak MB>", "of product>", fold="recipe",
@@ -73,7 +74,7 @@ def _show_against(rows: list[dict[str, Any]]) -> None:
 
 
 def machine_line(machine: dict[str, Any]) -> str:
-    """Device, versions and what is in force."""
+    """Device and versions, and the settings in force."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     flag = "in force" if machine["cpu_flag"]["in_force"] else "not in force"
     memory = "kept" if machine["memory_kept"] else "given back"

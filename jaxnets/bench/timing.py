@@ -1,4 +1,4 @@
-"""Timing of kinds of work that alternate: what else the machine does falls on all of them alike."""
+"""Timing of kinds of work in turn, so that a load on the machine slows all of them alike."""
 
 import functools
 import time

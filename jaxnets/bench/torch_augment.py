@@ -1,4 +1,4 @@
-"""The twin's augmentation for a GPU: no step waits for the host, so that PyTorch is at its best.
+"""The twin's augmentation for a GPU: no step waits for the host, so that PyTorch is at its fastest.
 
 The twin picks the images that an operation is for and loops over boxes, which is quickest on a CPU;
 on a GPU both would stop the queue. Here every image goes through every operation, and keeps the

@@ -93,7 +93,7 @@ def trainings(args: argparse.Namespace) -> int:
     runtime.setup(config.dtype)
 
     from jaxnets.parity import report
-    from jaxnets.parity.run import compare
+    from jaxnets.parity.trainings import compare
 
     quiet = not sys.stderr.isatty()
     with (

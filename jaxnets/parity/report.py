@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import write_text
-from jaxnets.parity.run import Row, Side
+from jaxnets.parity.trainings import Row, Side
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
 
 HEADER = (

@@ -111,7 +111,7 @@ def save(
     force: bool = False,
     check: Callable[[Path], None] = lambda aside: None,
 ) -> None:
-    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors; else a orbax.
+    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors; else a folder.
 
     It is written beside its place and renamed, so `path` is never half a file.
 

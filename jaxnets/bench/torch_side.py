@@ -1,4 +1,4 @@
-"""What is timed of PyTorch: the twin at its best, not as it is written to be read.
+"""What is timed in PyTorch: the twin at its fastest, not as it is written to be read.
 
 Channels last, data and augmentation on the device, the random numbers of an epoch drawn at once,
 autocast for bfloat16, cuDNN's own search for algorithms, no wait for the device within an epoch;
@@ -33,7 +33,7 @@ def modes(device: torch.device) -> dict[str, str | None]:
 
 
 def set_up(tf32: bool) -> None:
-    """All cores that this process may use; TF32 or not, as on the other side."""
+    """Takes all cores of this process, and TF32 or not, as JAX does."""
     if hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -42,7 +42,7 @@ def set_up(tf32: bool) -> None:
 
 
 class Twin:
-    """The twin of a recipe's run with its data on the device; several `Side`s may share it."""
+    """The twin of a recipe's run with its data on the device; several `TorchSide`s may share it."""
 
     def __init__(self, config: Any, data: Dataset):
         self.task = task = build(config, data)
@@ -92,8 +92,8 @@ class Twin:
             torch.cuda.synchronize()
 
 
-class Side:
-    """One variant of a twin; `train`, `evaluate` and `answer` are its work, in images.
+class TorchSide:
+    """One variant of a twin; `train`, `evaluate` and `latency` are its work, in images.
 
     Raises, when it is made, whatever torch.compile raises, and TimeoutError.
     """
@@ -113,10 +113,10 @@ class Side:
                     self._compile_augmentation()
             self.first_step_seconds = timed(lambda: self._train(1), clock)
             self._evaluate(1)
-            self._answer(1)
+            self._one_by_one(1)
         self.train = Work(self._train, twin.task.batch_size)
         self.evaluate = Work(self._evaluate, len(twin.test_labels))
-        self.answer = Work(self._answer)
+        self.latency = Work(self._one_by_one)
 
     def _compile_augmentation(self) -> None:
         compiled = torch.compile(self._twin.prepare_queued, dynamic=False)
@@ -181,7 +181,7 @@ class Side:
         twin.wait()
 
     @torch.no_grad()
-    def _answer(self, times: int) -> None:
+    def _one_by_one(self, times: int) -> None:
         self._twin.task.net.eval()
         image = self._twin.test_images[:1]
         for _ in range(times):
@@ -190,7 +190,7 @@ class Side:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes that PyTorch had of a GPU at most since the last `Side` was begun; None on a CPU."""
+    """The most bytes of a GPU that PyTorch held since the last `TorchSide` was made; None on a CPU."""
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else None
 
 

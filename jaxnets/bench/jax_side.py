@@ -1,4 +1,4 @@
-"""What is timed of this library: the steps, the evaluation and the network that runs use."""
+"""What is timed in JAX: the steps, the evaluation and the network that runs use."""
 
 import functools
 import time
@@ -17,8 +17,8 @@ from jaxnets.train.stepper import Stepper
 from jaxnets.train.task import Run, build
 
 
-class Ours:
-    """A run of a recipe: `train`, `evaluate` and `answer` are its work, in images.
+class JaxSide:
+    """A run of a recipe: `train`, `evaluate` and `latency` are its work, in images.
 
     A call trains one step, or a whole epoch where runs do (`steps_per_call`), and so does the one
     that `first_step_seconds` is about, the first after compilation.
@@ -28,7 +28,7 @@ class Ours:
         self.device = jax.local_devices()[0]
         run = build(config, data)
         task, layout = run.task, run.task.layout
-        # Copies: training gives its own buffers away.
+        # Copies: training donates its own buffers.
         weights = jax.tree.map(jnp.copy, (run.state.params, run.state.stats))
         weights = layout.unreplicate(layout.replicate(weights))
         self.parameters = sum(p.size for p in run.state.params.values())
@@ -42,7 +42,7 @@ class Ours:
         )
 
         image = jax.device_put(data.test_images[:1], layout.sharding())
-        self.answer = Work(functools.partial(_answers, _forward(run), weights, image))
+        self.latency = Work(functools.partial(_one_by_one, _forward(run), weights, image))
 
     @property
     def state(self) -> TrainState:
@@ -100,7 +100,7 @@ def _forward(run: Run):
     return forward
 
 
-def _answers(forward, weights: tuple, image: np.ndarray, units: int) -> None:
-    """One image at a time: each answer is there before the next question."""
+def _one_by_one(forward, weights: tuple, image: np.ndarray, units: int) -> None:
+    """One image at a time: the next one is sent when the logits of the last are there."""
     for _ in range(units):
         forward(*weights, image).block_until_ready()
