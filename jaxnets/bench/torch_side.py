@@ -190,7 +190,7 @@ class TorchSide:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most bytes of a GPU that PyTorch held since the last `TorchSide` was made; None on a CPU."""
+    """Bytes of a GPU that PyTorch held at most since the last `TorchSide` began; None on a CPU."""
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else None
 
 
