@@ -1,5 +1,5 @@
-"""JAX against PyTorch: the same numbers in, and how far apart the numbers that come out are.
+"""JAX against PyTorch: given the same numbers, how far apart are their results.
 
-A training step by step, or one network of each layer by layer.  Imports train, port, models and
+Two trainings, step by step, or two networks, layer by layer.  Imports train, port, models and
 report's figures, and torch_ref lazily; python -m jaxnets.parity alone calls it.
 """

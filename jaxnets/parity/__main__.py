@@ -3,17 +3,17 @@
     python -m jaxnets.parity --config configs/se_resnet.py --steps 50
     python -m jaxnets.parity --config configs/se_resnet.py --steps 50 --config.dtype=float64
 
-Same initial weights, batches, augmentation and dropout masks.  In float64 the two agree to
-rounding, and a difference beyond the bound is a mistake; in float32 rounding alone sets them apart,
-more with every step.  Writes parity.json (a row a step: loss, learning rate, gradient norm,
-relative distance of parameters and of BatchNorm statistics) and parity.png.
+Both get the same initial weights, batches, augmentation and dropout masks.  In float64 they agree
+to rounding, and a difference beyond the bound is a mistake.  In float32 rounding alone drives them
+apart, more with every step.  Writes parity.png and parity.json, a row a step: loss, learning rate,
+gradient norm, relative distance of the parameters and of BatchNorm's statistics.
 
     python -m jaxnets.parity --model se_resnet --jax runs/se_resnet --torch se_resnet.pth
 
-compares what every layer of two checkpoints returns instead, on the same images, in float64, where
-a mistake stands out from rounding, and in float32 beside it.  Given one checkpoint only, its
-weights go to both sides.  The answer is yes where the parameters are equal and all layers within
-1e-10 (float64) and 1e-4 (float32).  Writes layers.json and layers.png.
+compares instead what every layer of two checkpoints returns on the same images: in float64, where a
+mistake stands out from rounding, and in float32.  The weights of a single checkpoint go to both
+sides.  EQUAL means: the parameters are the same, and all layers agree within 1e-10 in float64 and
+1e-4 in float32.  Writes layers.json and layers.png.
 
 Exit codes: 0 within the bound, or no bound; 1 beyond it; 2 a mistake in the command.
 """
@@ -28,8 +28,8 @@ from jaxnets.errors import UserError
 from jaxnets.files.atomic import check_folder
 from jaxnets.parity import layers_command
 
-# Of float64, by optimizer.  A bias in front of a BatchNorm has no gradient but rounding, and Adam
-# divides that by almost nothing: what it does to such a bias is noise, though without effect.
+# Of float64, by optimizer.  The gradient of a bias in front of a BatchNorm is rounding alone.  Adam
+# divides it by almost nothing, so such a bias is noise, which has no effect.
 TOLERANCES = {"sgd": 1e-8, "adam": 1e-6, "adamw": 1e-6}
 _TRAININGS, _LAYERS = {"steps": 50, "tolerance": None}, layers_command.DEFAULTS
 
@@ -37,12 +37,12 @@ _TRAININGS, _LAYERS = {"steps": 50, "tolerance": None}, layers_command.DEFAULTS
 def main(argv: Sequence[str]) -> int:
     """Runs the comparison that the flags ask for; returns its exit code."""
     args = _parser().parse_args(argv)
-    ours, theirs = ("--config", _LAYERS) if args.model is None else ("--model", _TRAININGS)
+    mode, others = ("--config", _LAYERS) if args.model is None else ("--model", _TRAININGS)
     if args.model is not None and (args.config or args.overrides or args.print_config):
         raise UserError("--model and --config: compare layers, or trainings")
-    for name, default in theirs.items():
+    for name, default in others.items():
         if getattr(args, name) != default:
-            raise UserError(f"--{name.replace('_', '-')}: not with {ours}")
+            raise UserError(f"--{name.replace('_', '-')}: not with {mode}")
     return trainings(args) if args.model is None else layers_command.run(args)
 
 

@@ -1,7 +1,7 @@
-"""What a layer that departs looks like: the mistakes that porting between the frameworks knows.
+"""Why a layer differs: the usual mistakes of porting between the frameworks.
 
-A guess is tried, not assumed: the layer is computed again with the mistake in it, and the mistake
-is named only where that gives JAX's result.
+Each is tried: the layer is computed again with the mistake in it, and the mistake is named only
+where that gives JAX's result.
 """
 
 import copy
@@ -18,67 +18,67 @@ _CLOSE = 1e-8  # relative, in float64: far above rounding, far below any mistake
 
 
 class Layer(NamedTuple):
-    """A layer that departs, in float64 and PyTorch's layouts."""
+    """A layer that differs, in float64 and PyTorch's layouts."""
 
     module: "torch.nn.Module | None"
     """With PyTorch's weights; None for the network's input."""
     x: "torch.Tensor"
     """Its input in PyTorch."""
-    ours: np.ndarray
-    """What it returned in JAX,"""
-    theirs: np.ndarray
-    """and in PyTorch."""
+    in_jax: np.ndarray
+    """Its output in JAX."""
+    in_torch: np.ndarray
+    """Its output in PyTorch."""
     weights: Mapping[str, np.ndarray]
-    """Its own parameters and statistics in JAX, such as "running_var","""
+    """Its own parameters and statistics in JAX, such as "running_var"."""
     torch_weights: Mapping[str, np.ndarray]
-    """and in PyTorch."""
+    """The same in PyTorch."""
 
 
 def explain(layer: Layer) -> str:
-    """Why JAX's result of this layer is not PyTorch's, as far as it can be told."""
+    """Why the layer's output differs, as far as the tried mistakes tell."""
     from torch import nn
 
     if layer.module is None:
-        return _normalisation(layer.ours, layer.theirs)
+        return _normalisation(layer.in_jax, layer.in_torch)
     found = [*_weights(layer)]
     if isinstance(layer.module, nn.BatchNorm2d):
         found += _batch_norm(layer)
     else:
-        found += [text for text, value in _guesses(layer) if _same(layer.ours, value)]
+        found += [text for text, value in _guesses(layer) if _same(layer.in_jax, value)]
     if not found:
         return "its parameters agree: what it computes, or what lies between it and the layer above"
     return "; ".join(found)
 
 
 def explain_float32(relative: float) -> str:
-    """Why float32 departs where float64 does not."""
+    """Why the layer differs in float32 and not in float64."""
     if relative < 1e-2:
         return "float64 agrees: products in TF32 (10 bits) or bfloat16 (7 bits) instead of float32"
     return "float64 agrees: an overflow, or a cancellation that float32 cannot afford"
 
 
-def explain_statistics(layer: Layer, leaf: str, ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Why a BatchNorm's statistic `leaf` is `ours` in JAX after a training pass, not `theirs`."""
+def explain_statistics(layer: Layer, leaf: str, in_jax: np.ndarray, in_torch: np.ndarray) -> str:
+    """Why a BatchNorm's statistic `leaf` differs after a training pass."""
     before, rate = layer.torch_weights[leaf], layer.module.momentum
     if not _same(layer.weights[leaf], before):
         return "it differed before"
     if leaf == "num_batches_tracked":
-        return "batches are counted otherwise"
-    batch = (theirs - (1 - rate) * before) / rate
+        return "the two count batches differently"
+    batch = (in_torch - (1 - rate) * before) / rate
     n = layer.x.numel() // layer.x.shape[1]
-    if leaf == "running_var" and _same(ours, (1 - rate) * before + rate * batch * (n - 1) / n):
+    if leaf == "running_var" and _same(in_jax, (1 - rate) * before + rate * batch * (n - 1) / n):
         return "biased variance: JAX keeps the mean square, without n / (n - 1)"
-    used = _constant((ours - before) / (batch - before), atol=1e-6)
+    used = _constant((in_jax - before) / (batch - before), atol=1e-6)
     if used is not None:
         return f"momentum: JAX takes {used:.6g} of the batch's statistic, PyTorch {rate:.6g}"
-    return "it is averaged otherwise"
+    return "the two average differently"
 
 
-def _normalisation(ours: np.ndarray, theirs: np.ndarray) -> str:
+def _normalisation(in_jax: np.ndarray, in_torch: np.ndarray) -> str:
     """For inputs (N, C, H, W): whether a factor and an offset a channel turn one into the other."""
     lines = []
-    for i in range(ours.shape[1]):
-        a, b = ours[:, i].ravel(), theirs[:, i].ravel()
+    for i in range(in_jax.shape[1]):
+        a, b = in_jax[:, i].ravel(), in_torch[:, i].ravel()
         centred = b - b.mean()
         with np.errstate(all="ignore"):
             factor = float(centred @ a / (centred @ centred))
@@ -90,7 +90,7 @@ def _normalisation(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def _weights(layer: Layer) -> Iterator[str]:
-    """What is to be said of the weights that differ."""
+    """The mistake behind weights that differ, or their names."""
     differing = [k for k, v in layer.torch_weights.items() if not _same(layer.weights[k], v)]
     differing = [k for k in differing if k != "num_batches_tracked"]
     if not differing:
@@ -134,7 +134,7 @@ def _rearranged(weight: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _guesses(layer: Layer) -> Iterator[tuple[str, np.ndarray]]:
-    """Mistakes in what a layer computes, and what it would return with JAX's weights then."""
+    """Mistakes in what a layer computes, and its output with JAX's weights and that mistake."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -172,7 +172,7 @@ def _same_pads(conv: "torch.nn.Conv2d", x: "torch.Tensor", axis: int) -> tuple[i
 
 
 def _batch_norm(layer: Layer) -> Iterator[str]:
-    """The variance plus epsilon that explains JAX's result, if one does."""
+    """The wrong variance or epsilon that gives JAX's result, if one does."""
     module, weights = layer.module, layer.weights
     x = layer.x.numpy()
     axes = (0, 2, 3)
@@ -182,7 +182,7 @@ def _batch_norm(layer: Layer) -> Iterator[str]:
         mean, var = weights["running_mean"], weights["running_var"]
     shape = (1, -1, 1, 1)
     centred = (x - mean.reshape(shape)) * weights["weight"].reshape(shape)
-    scaled = layer.ours - weights["bias"].reshape(shape)
+    scaled = layer.in_jax - weights["bias"].reshape(shape)
     with np.errstate(all="ignore"):
         inverse = (centred * scaled).sum(axes) / (centred**2).sum(axes)
         total = inverse**-2.0
@@ -199,7 +199,7 @@ def _batch_norm(layer: Layer) -> Iterator[str]:
 
 
 def _constant(values: np.ndarray, atol: float | None = None) -> float | None:
-    """The number that all values are, or None; relative to its distance from 1 without `atol`."""
+    """The number that all values equal, within `atol` or 2 % of its distance from 1; else None."""
     middle = float(np.median(values))
     bound = 0.02 * abs(middle - 1) if atol is None else atol
     close = np.isfinite(values).all() and middle != 1 and (np.abs(values - middle) <= bound).all()

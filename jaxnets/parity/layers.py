@@ -1,7 +1,7 @@
-"""One model in both frameworks, layer by layer: how far apart what each layer returns is.
+"""One model in both frameworks, layer by layer: how far apart the outputs are.
 
-Both sides get the same images, in float32 and in float64.  In float64 the two agree to rounding,
-so the first layer beyond its bound is where they part; float32 beside it shows what rounding does.
+Both sides get the same images, in float32 and in float64.  In float64 they agree to rounding, so
+the first layer beyond its bound is where they differ.  float32 shows what rounding does.
 """
 
 import math
@@ -44,7 +44,7 @@ class Error(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A layer's result, a statistic or a parameter."""
+    """A layer's output, a statistic or a parameter, compared."""
 
     name: str
     type: str
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What was found."""
+    """The result of a comparison."""
 
     parameters: list[Row]
     """Of the state_dict, those whose values differ."""
@@ -84,17 +84,17 @@ class _Side(NamedTuple):
 
 def compare(
     model: Model,
-    ours: Mapping[str, np.ndarray],
-    theirs: Mapping[str, np.ndarray],
+    in_jax: Mapping[str, np.ndarray],
+    in_torch: Mapping[str, np.ndarray],
     images: np.ndarray,
     torch_images: np.ndarray | None = None,
     *,
     train: bool = False,
 ) -> Comparison:
-    """Runs JAX with the weights `ours` and PyTorch with `theirs`, and compares every layer.
+    """Runs JAX with the weights `in_jax` and PyTorch with `in_torch`, and compares every layer.
 
     Args:
-        ours, theirs: state_dicts by PyTorch's names.
+        in_jax, in_torch: state_dicts by PyTorch's names.
         images: (N, H, W, 3), of any float dtype.
         torch_images: what PyTorch gets instead, in the same layout.
         train: batch statistics, and dropout with JAX's masks on both sides.
@@ -106,23 +106,23 @@ def compare(
 
     import torch_ref.models
 
-    # JAX first: it names what is wrong with the options.
+    # JAX first: it names the wrong option.
     check_names(
         {slot.name: slot.shape for slot in slots(model.build("float32"))},
-        {name: np.shape(value) for name, value in theirs.items()},
+        {name: np.shape(value) for name, value in in_torch.items()},
     )
     twin = torch_ref.models.create_model(model.name, model.num_classes, **model.options)
-    ours, theirs = ({k: _wide(v) for k, v in weights.items()} for weights in (ours, theirs))
-    tensors = {name: torch.tensor(value) for name, value in theirs.items()}
+    in_jax, in_torch = ({k: _wide(v) for k, v in weights.items()} for weights in (in_jax, in_torch))
+    tensors = {name: torch.tensor(value) for name, value in in_torch.items()}
     torch_images = images if torch_images is None else torch_images
     results = {}
     for dtype in BOUNDS:
         twin.to(getattr(torch, dtype)).load_state_dict(tensors)
-        jax_side, masks = _run_jax(model, ours, images.astype(dtype), train)
+        jax_side, masks = _run_jax(model, in_jax, images.astype(dtype), train)
         force_masks(twin, masks)
         torch_side, inputs = _run_torch(twin, nchw(torch_images.astype(dtype)), train)
         results[dtype] = jax_side, torch_side
-    parameters = [r for r in _rows([(ours, theirs)] * 2) if r.float64.max_abs != 0]
+    parameters = [r for r in _rows([(in_jax, in_torch)] * 2) if r.float64.max_abs != 0]
     parameters = [row._replace(float32=None) for row in parameters]
     types = {name or WHOLE: type(module).__name__ for name, module in twin.named_modules()}
     layers = list(_rows([(a.outputs, b.outputs) for a, b in results.values()], types))
@@ -132,9 +132,9 @@ def compare(
     if first is not None and not beyond(first, "float64"):
         hint = explain_float32(first.float32.relative)
     elif first is not None:
-        # The twin is in float64 now, and `inputs` are those of that pass, which moved statistics.
+        # The twin and `inputs` are now of the float64 pass, which changed the statistics.
         twin.load_state_dict(tensors)
-        hint = _hint(first.name, twin, inputs, *results["float64"], ours, theirs)
+        hint = _hint(first.name, twin, inputs, *results["float64"], in_jax, in_torch)
     return Comparison(parameters, layers, statistics, first, hint)
 
 
@@ -142,13 +142,13 @@ def _hint(
     first: str,
     twin: "torch.nn.Module",
     inputs: "Mapping[str, torch.Tensor]",
-    ours: _Side,
-    theirs: _Side,
+    in_jax: _Side,
+    in_torch: _Side,
     weights: StateDict,
     torch_weights: StateDict,
 ) -> str:
-    """Why the layer or statistic `first` departs, all in float64."""
-    is_layer = first in ours.outputs
+    """Why the layer or statistic `first` differs, in float64."""
+    is_layer = first in in_jax.outputs
     call, leaf = (first, "") if is_layer else first.rsplit(".", 1)
     name = call.partition("#")[0]
     own = [
@@ -156,10 +156,10 @@ def _hint(
         for values in (weights, torch_weights)
     ]
     module = {name or WHOLE: module for name, module in twin.named_modules()}.get(name)
-    layer = Layer(module, inputs[call], ours.outputs[call], theirs.outputs[call], *own)
+    layer = Layer(module, inputs[call], in_jax.outputs[call], in_torch.outputs[call], *own)
     if is_layer:
         return explain(layer)
-    return explain_statistics(layer, leaf, ours.statistics[first], theirs.statistics[first])
+    return explain_statistics(layer, leaf, in_jax.statistics[first], in_torch.statistics[first])
 
 
 def beyond(row: Row, *dtypes: str) -> bool:
@@ -188,7 +188,7 @@ def _run_jax(
             names.extend(_numbered(call.name for call in calls))
             return [call.value for call in calls], dict(masks), flat(copy, nnx.BatchStat)
 
-        # The program runs once: quick to compile matters more than quick to run.
+        # The program runs once: compiling quickly is worth more than running fast.
         run = jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
         values, masks, after = jax.device_get(run(params, stats, images))
     outputs = dict(zip(names, (_channels_first(value) for value in values), strict=True))
@@ -236,21 +236,21 @@ def _rows(
     types: Mapping[str, str] | None = None,
 ) -> Iterator[Row]:
     """A row for each name on both sides, in JAX's order; pairs are of float32 and of float64."""
-    (ours32, theirs32), (ours, theirs) = pairs
-    for name, value in theirs.items():
-        if name in ours:
+    (jax32, torch32), (in_jax, in_torch) = pairs
+    for name, value in in_torch.items():
+        if name in in_jax:
             kind = (types or {}).get(name.partition("#")[0], "")
-            errors = error(ours32[name], theirs32[name]), error(ours[name], value)
+            errors = error(jax32[name], torch32[name]), error(in_jax[name], value)
             yield Row(name, kind, tuple(value.shape), *errors)
 
 
-def error(ours: np.ndarray, theirs: np.ndarray) -> Error:
+def error(in_jax: np.ndarray, in_torch: np.ndarray) -> Error:
     """The distance of two arrays, computed in float64."""
-    if ours.shape != theirs.shape:
+    if in_jax.shape != in_torch.shape:
         return Error(math.inf, math.inf, 0.0)
-    if not ours.size:
+    if not in_jax.size:
         return Error(0.0, 0.0, 1.0)
-    a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+    a, b = in_jax.astype(np.float64).ravel(), in_torch.astype(np.float64).ravel()
     apart, size = float(np.abs(a - b).max()), float(np.abs(b).max())
     norms = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
     cosine = float(a @ b) / norms if norms else float(apart == 0)

@@ -1,4 +1,4 @@
-"""Compares a model in JAX and in PyTorch layer by layer, and names the first that departs.
+"""Compares a model in JAX and in PyTorch layer by layer, and names the first that differs.
 
 The part of `python -m jaxnets.parity` with --model.
 """
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from jaxnets.port import load
 
     model = layers.Model(args.model, args.num_classes, parse_options(args.model, args.option))
-    ours = _jax_weights(model, args.jax, args.checkpoint) if args.jax else None
-    theirs = load(args.torch) if args.torch else ours
+    in_jax = _jax_weights(model, args.jax, args.checkpoint) if args.jax else None
+    in_torch = load(args.torch) if args.torch else in_jax
     images = _images(args.images) if args.images else _noise(args.batch_size, args.seed)
     torch_images = _images(args.torch_images) if args.torch_images else images
     if images.shape != torch_images.shape:
@@ -73,7 +73,12 @@ def run(args: argparse.Namespace) -> int:
         )
     with cli.naming_batch(f"--batch-size {len(images)}" if args.images is None else "--images"):
         found = layers.compare(
-            model, theirs if ours is None else ours, theirs, images, torch_images, train=args.train
+            model,
+            in_torch if in_jax is None else in_jax,
+            in_torch,
+            images,
+            torch_images,
+            train=args.train,
         )
     layers_report.show(found)
     print(layers_report.verdict(found))

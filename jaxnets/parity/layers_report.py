@@ -20,7 +20,7 @@ _FLOOR = 1e-18  # where the figure draws an error of 0
 
 
 def verdict(found: Comparison) -> str:
-    """The answer in a line: equal or not, where first, and why."""
+    """The verdict in a line: equal or not, where first, and why."""
     bounds = f"{BOUNDS['float64']:.0e} in float64 and {BOUNDS['float32']:.0e} in float32"
     if found.ok:
         worst = (max(getattr(r, d).relative for r in found.layers) for d in ("float64", "float32"))
@@ -108,7 +108,7 @@ def write(folder: Path, model: Model, found: Comparison, train: bool) -> list[Pa
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """A row for JSON, which has no word for what is not finite: null."""
+    """A row for JSON, with null for what is not finite."""
 
     def numbers(error: Any) -> dict[str, float | None] | None:
         if error is None:

@@ -18,7 +18,7 @@ HEADER = (
 
 
 class Verdict(NamedTuple):
-    """The answer, and the line that says it."""
+    """Whether the comparison passed, and the line to print."""
 
     ok: bool
     text: str
@@ -128,6 +128,6 @@ def plot(rows: Sequence[Row], path: Path, title: str, tolerance: float | None = 
         return save(figure, path)
 
 
-def _relative(ours: Side, theirs: Side, field: str) -> float:
-    a, b = getattr(ours, field), getattr(theirs, field)
+def _relative(in_jax: Side, in_torch: Side, field: str) -> float:
+    a, b = getattr(in_jax, field), getattr(in_torch, field)
     return abs(a - b) / abs(b) if b else abs(a)

@@ -1,7 +1,7 @@
-"""Two trainings side by side: both frameworks with the same start, batches, augmentation, dropout.
+"""Two trainings side by side, with the same initial weights, batches, augmentation and dropout.
 
-Both sides take the very step that their trainers take.  Only the dropout masks, which either
-framework draws in its own way, are handed from one to the other.
+Each framework takes the step of its trainer.  Only the dropout masks, which each draws in its own
+way, go from JAX to PyTorch.
 """
 
 import functools
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Side(NamedTuple):
-    """What one framework says of a step."""
+    """A step in one framework."""
 
     lr: float
     loss: float
@@ -81,9 +81,9 @@ def compare(config: Any, steps: int, seen: Callable[[Row], None] = lambda row: N
             images, labels = batch(twin, data, order, index)
             lrs = float(task.optimizer.lr(step)), twin.optimizer.lr
             force_masks(twin.net, masks(step, tuple(images.shape)))
-            state, ours = jax_step(state, zero, *arrays, order, size=len(labels))
-            theirs = torch_step(twin, step, images, labels)
-            sides = [_side(*pair) for pair in zip(lrs, (ours, theirs), strict=True)]
+            state, in_jax = jax_step(state, zero, *arrays, order, size=len(labels))
+            in_torch = torch_step(twin, step, images, labels)
+            sides = [_side(*pair) for pair in zip(lrs, (in_jax, in_torch), strict=True)]
             rows.append(Row(step + 1, *sides, *_distances(task, state, twin.net)))
             seen(rows[-1])
     return rows
@@ -113,23 +113,25 @@ def _masks(task: Task, shapes: tuple[Any, Any], step: jax.Array, shape: tuple[in
 
 
 def _side(lr: float, totals: Any) -> Side:
-    """Of the totals of one step."""
+    """From the totals of one step."""
     return Side(lr, float(totals.loss) / float(totals.images), float(totals.grad_norm))
 
 
 def _distances(task: Task, state: TrainState, net: "torch.nn.Module") -> tuple[float, float, str]:
-    ours = to_state_dict(task.network.merge(state.params, state.stats))
+    in_jax = to_state_dict(task.network.merge(state.params, state.stats))
     # `named_parameters` has a shared kernel once.
-    parameters, furthest = _distance(ours, net.named_parameters())
+    parameters, furthest = _distance(in_jax, net.named_parameters())
     buffers = ((k, v) for k, v in net.named_buffers() if not k.endswith("num_batches_tracked"))
-    return parameters, _distance(ours, buffers)[0], furthest
+    return parameters, _distance(in_jax, buffers)[0], furthest
 
 
-def _distance(ours: StateDict, theirs: "Iterable[tuple[str, torch.Tensor]]") -> tuple[float, str]:
-    """|ours - theirs| / |theirs| over all tensors, and the name of the one that adds most to it."""
+def _distance(
+    in_jax: StateDict, in_torch: "Iterable[tuple[str, torch.Tensor]]"
+) -> tuple[float, str]:
+    """|in_jax - in_torch| / |in_torch| over all tensors, and the name of the furthest one."""
     apart, total = {}, 0.0
-    for name, tensor in theirs:
+    for name, tensor in in_torch:
         value = tensor.detach().cpu().double().numpy()
-        apart[name] = float(np.square(ours[name].astype(np.float64) - value).sum())
+        apart[name] = float(np.square(in_jax[name].astype(np.float64) - value).sum())
         total += float(np.square(value).sum())
     return math.sqrt(sum(apart.values()) / total), max(apart, key=apart.__getitem__)
