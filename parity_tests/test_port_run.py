@@ -305,8 +305,8 @@ BAD = {
     "unknown moments": (unknown_kind, "keeps 'square_avg'"),
     "slow weights": (no_slow, "slow weights, the model"),
     "steps": (other_step, "at steps 3, 4 at once"),
-    "garbage": (garbage, "cannot be told"),
-    "groups": (two_groups, "cannot be told"),
+    "garbage": (garbage, "not recognised"),
+    "groups": (two_groups, "not recognised"),
     "totals": (lambda c: c.update(totals=[1, 2]), "five sums"),
     "progress": (drop("progress"), "progress"),
     "precision": (lambda c: c["config"].update(dtype="float32"), "trains in float32"),
@@ -381,10 +381,10 @@ def test_the_configuration_in_a_file_says_the_model(stopped_twin, tmp_path, comm
     done = command("jaxnets.port.__main__", tmp_path / "a.pt", tmp_path / "out")
     assert done.code == 0, done.err
     assert "drop=0.25" in done.out
-    assert "(by the configuration in it)" in done.out
+    assert "(from the configuration in it)" in done.out
     assert orbax.read_model(tmp_path / "out").options["drop"] == 0.25
     # A configuration of somebody else's says nothing.
     for config in ({"model": "se_resnet"}, {"model": {"name": "mine"}}, [1], {"lr": 0.1}):
         torch.save({**content, "config": config}, tmp_path / "a.pt")
         done = command("jaxnets.port.__main__", tmp_path / "a.pt", tmp_path / "out", "--force")
-        assert "(by names and shapes)" in done.out, done.err
+        assert "(from names and shapes)" in done.out, done.err

@@ -144,7 +144,7 @@ def test_ports_a_training_run_and_back(command, refused, tmp_path):
     done = command(PORT, out, back)
     assert done.code == 0, done.err
     assert "se_resnet, num_classes=10" in done.out
-    assert "by names and shapes" in done.out
+    assert "from names and shapes" in done.out
     assert_same(load(back), weights)
     other = verify.build(TINY, draw(TINY, seed=1), "float32")
     assert_same(to_state_dict(jaxnets.load_weights(other, back)), weights)
@@ -316,7 +316,7 @@ def test_destinations_are_safe(refused, source, weights, tmp_path):
     assert "--force" in refused(PORT, source, run)
     assert "holds more" in refused(PORT, source, run, "--force")
     assert (run / "metrics.jsonl").exists()
-    assert "cannot be told" in refused(PORT, source, tmp_path / "a.onnx")
+    assert "names no format" in refused(PORT, source, tmp_path / "a.onnx")
     assert "no folder" in refused(PORT, source, tmp_path / "none" / "a.pt")
     (tmp_path / "plain").write_text("mine")
     assert "no folder" in refused(PORT, source, tmp_path / "plain", "--force")

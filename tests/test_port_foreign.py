@@ -166,7 +166,7 @@ def test_the_command(model, tmp_path, command, refused, monkeypatch):
     standard(tmp_path / "x", linen(collections(model)))
     done = command(PORT, tmp_path / "x", tmp_path / "model.v2")
     assert done.code == 0, done.err
-    assert "by names and shapes" in done.out
+    assert "from names and shapes" in done.out
     assert "adapted: 3 counters of BatchNorm that are not there: 0" in done.out
     none = Differences(0, 0, 1, "not computed")  # once is enough
     monkeypatch.setattr(weights, "differences", lambda *_, **__: none)
@@ -178,7 +178,7 @@ def test_the_command(model, tmp_path, command, refused, monkeypatch):
         np.testing.assert_array_equal(load(tmp_path / name)["conv1.weight"], want)
     before = sorted(os.listdir(tmp_path))
     for name in ("a.onnx", "a.safetensor", "a.H5", "a.pt2"):
-        assert "cannot be told" in refused(PORT, tmp_path / "x.orbax", tmp_path / name)
+        assert "names no format" in refused(PORT, tmp_path / "x.orbax", tmp_path / name)
     assert "no run" in refused(PORT, tmp_path / "x", tmp_path / "run", "--with-optimizer")
     assert sorted(os.listdir(tmp_path)) == before
 

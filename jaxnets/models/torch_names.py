@@ -90,10 +90,10 @@ def _variables(module: nnx.Module, path: tuple[str, ...]) -> Iterator[tuple]:
             yield from _variables(value, (*path, name))
 
 
-def told_by_rank(path: str, ndim: int) -> tuple[str, tuple[int, ...] | None]:
+def name_by_rank(path: str, ndim: int) -> tuple[str, tuple[int, ...] | None]:
     """PyTorch's name, and the axes to it, of an NNX path of which only the array is known.
 
-    >>> told_by_rank("layer1.0.conv1.kernel", 4)
+    >>> name_by_rank("layer1.0.conv1.kernel", 4)
     ('layer1.0.conv1.weight', (3, 2, 0, 1))
     """
     parent, dot, leaf = path.rpartition(".")

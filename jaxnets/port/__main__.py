@@ -79,15 +79,15 @@ def _weights(args: Any) -> int:
         force=args.force,
     )
     dtypes = Counter(value.dtype.name for value in done.state_dict.values())
-    print(f"model    {done.model} ({done.told_by})")
-    if done.told_by.endswith("shapes") and done.model.defaults:
+    print(f"model    {done.model} (from {done.detected_from})")
+    if done.detected_from.endswith("shapes") and done.model.defaults:
         assumed = ", ".join(f"{k}={v}" for k, v in done.model.defaults.items())
         print(f"assumed  {assumed}: weights do not show it")
-    _say_adapted(done.adapted)
+    _print_adapted(done.adapted)
     print(
         f"wrote    {args.dst}: {', '.join(f'{n} {dtype}' for dtype, n in dtypes.items())} tensors"
     )
-    _say_verified(done.differences)
+    _print_verified(done.differences)
     return 0
 
 
@@ -111,15 +111,15 @@ def _run(args: Any) -> int:
         force=args.force,
     )
     run = done.run
-    print(f"model    {run.model} ({done.told_by})")
-    _say_adapted(done.adapted)
+    print(f"model    {run.model} (from {done.detected_from})")
+    _print_adapted(done.adapted)
     moments = ", ".join(f"{len(values)} {kind}" for kind, values in run.optimizer.moments.items())
     look = run.config.optim.lookahead
     slow = "" if run.optimizer.slow is None else f", slow weights of Lookahead (k={look.k})"
     print(f"moved    {run.config.optim.name} at step {run.step}: {moments or 'no moments'}{slow}")
     best = "" if done.best is None else f", and the best one, of step {done.best}"
     print(f"wrote    {args.dst}: the checkpoint of step {run.step}{best}")
-    _say_verified(done.differences)
+    _print_verified(done.differences)
     trainer, workdir = "jaxnets.train", args.dst
     if not is_folder(args.dst):
         trainer, workdir = "torch_ref.train", args.dst.parent
@@ -129,12 +129,12 @@ def _run(args: Any) -> int:
     return 0
 
 
-def _say_adapted(notes: Sequence[str]) -> None:
+def _print_adapted(notes: Sequence[str]) -> None:
     for note in notes:
         print(f"adapted: {note}")
 
 
-def _say_verified(apart: "Differences") -> None:
+def _print_verified(apart: "Differences") -> None:
     print(
         f"verified every bit read back; logits up to {apart.largest:.3g}, {apart.between}: largest "
         f"difference {apart.float32:.2g} in float32, {apart.float64:.2g} in float64"

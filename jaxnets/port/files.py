@@ -34,7 +34,7 @@ _OTHERS = (
 
 
 def is_folder(path: Path) -> bool:
-    """Whether what a source or destination is called says that it is a folder."""
+    """Whether a source or destination is a folder, by its name."""
     return path.suffix not in SUFFIXES
 
 
@@ -109,7 +109,7 @@ def save(
     *,
     model: Model | None = None,
     force: bool = False,
-    check: Callable[[Path], None] = lambda aside: None,
+    check: Callable[[Path], None] = lambda temporary: None,
 ) -> None:
     """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors; else a folder.
 
@@ -126,20 +126,22 @@ def save(
     path = Path(path)
     check_destination(path, force)
 
-    def write(aside: Path) -> None:
+    def write(temporary: Path) -> None:
         if path.suffix == ".safetensors":
-            aside.write_bytes(safetensors.serialize(state_dict))
+            temporary.write_bytes(safetensors.serialize(state_dict))
         elif is_folder(path):
-            orbax.save(aside, state_dict, model or guess(dict(state_dict)))
+            orbax.save(temporary, state_dict, model or guess(dict(state_dict)))
         else:
             require_torch(path)
-            save_torch(aside, to_tensors(state_dict))
+            save_torch(temporary, to_tensors(state_dict))
 
     place(path, write, check)
 
 
 def place(
-    path: Path, write: Callable[[Path], None], check: Callable[[Path], None] = lambda aside: None
+    path: Path,
+    write: Callable[[Path], None],
+    check: Callable[[Path], None] = lambda temporary: None,
 ) -> None:
     """Writes a file or a folder beside its place, checks it, and renames it.
 
@@ -150,23 +152,23 @@ def place(
     Raises:
         UserError: it was refused, or cannot be written.  `path` is then what it was.
     """
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    with writing(path, aside):
-        write(aside)
-        check(aside)
-        replace(aside, path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with writing(path, temporary):
+        write(temporary)
+        check(temporary)
+        replace(temporary, path)
 
 
 @contextlib.contextmanager
-def writing(path: Path, aside: Path) -> Iterator[None]:
-    """What goes wrong meanwhile is a UserError about `path`; in the end `aside` is removed."""
+def writing(path: Path, temporary: Path) -> Iterator[None]:
+    """What goes wrong meanwhile is a UserError about `path`; in the end `temporary` is removed."""
     try:
-        with removing(aside):
+        with removing(temporary):
             yield
     except Exception as e:
         if isinstance(e, UserError):
-            raise UserError(str(e).replace(str(aside), str(path)), e.details) from e
-        reason = " ".join(str(e).split())[:200].replace(str(aside), str(path))
+            raise UserError(str(e).replace(str(temporary), str(path)), e.details) from e
+        reason = " ".join(str(e).split())[:200].replace(str(temporary), str(path))
         raise UserError(f"{path}: cannot be written ({reason})") from e
 
 
@@ -175,7 +177,7 @@ def check_destination(path: Path, force: bool) -> None:
     near = difflib.get_close_matches(path.suffix, SUFFIXES, n=1, cutoff=0.8)
     if is_folder(path) and (near or path.suffix.lower() in _OTHERS) and not path.is_dir():
         raise UserError(
-            f"{path}: cannot be told by its name; end it with one of {', '.join(SUFFIXES)}, or "
+            f"{path}: its suffix names no format; end it with one of {', '.join(SUFFIXES)}, or "
             "leave out the suffix for an orbax folder"
         )
     if not path.parent.is_dir():

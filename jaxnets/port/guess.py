@@ -1,4 +1,4 @@
-"""Which model a state_dict belongs to, told by the names, shapes and shared tensors in it."""
+"""Which model a state_dict belongs to, detected from its names, shapes and shared tensors."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -29,7 +29,7 @@ _CIFAR100 = {
 
 
 class Model(NamedTuple):
-    """What `create_model` needs to know of a network."""
+    """A network as `create_model` takes it."""
 
     name: str
     num_classes: int | None
@@ -55,7 +55,7 @@ def describe(model: Model, held: int | None = None) -> list[Slot]:
     """The slots of a model, in PyTorch's order, without drawing a weight.
 
     Args:
-        held: the tensors of the file that says it is this model, or is said to be.
+        held: the number of tensors in the file, which bounds the number of blocks.
 
     Raises:
         UserError: no such model, or options that do not fit it.
@@ -65,7 +65,7 @@ def describe(model: Model, held: int | None = None) -> list[Slot]:
     found: list[Slot] = []
 
     def trace() -> None:
-        # Only traced: in a model that came out of eval_shape the attributes would be sorted.
+        # Traced here: a model out of eval_shape has its attributes sorted.
         for slot in slots(create_model(model.name, model.num_classes, **model.options)):
             value = slot.variable[...]
             shape = jax.ShapeDtypeStruct(value.shape, value.dtype)
@@ -76,7 +76,7 @@ def describe(model: Model, held: int | None = None) -> list[Slot]:
 
 
 def never_read(model: Model) -> tuple[str, ...]:
-    """How the names of parameters begin that the forward pass never reads."""
+    """Prefixes of the parameters that the forward pass never reads."""
     return tuple(f"{name}." for name in getattr(model.build("float32"), "unused", ()))
 
 

@@ -71,7 +71,7 @@ def from_torch(module: "torch.nn.Module") -> nnx.Module:
 
 
 def _model_of(module: object, state_dict: StateDict, identity: Mapping[str, object]) -> Model:
-    """What the weights show of a model, and what only the module in hand does.
+    """The model, with the options that the weights show and those that only the module does.
 
     Args:
         identity: for each name, what is equal for names of one tensor.

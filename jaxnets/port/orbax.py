@@ -34,7 +34,7 @@ from jaxnets.checkpoints import store as checkpoints
 from jaxnets.errors import UserError, one_line
 from jaxnets.files import regular
 from jaxnets.files.regular import parse_json, read_text
-from jaxnets.models.torch_names import Slot, StateDict, check_names, told_by_rank
+from jaxnets.models.torch_names import Slot, StateDict, check_names, name_by_rank
 from jaxnets.port.guess import Model, describe, num_classes
 from jaxnets.runs.workdir import CONFIG
 
@@ -180,7 +180,7 @@ def read_foreign(path: Path, checkpoint: str) -> Found:
         notes.append(f"left out: {', '.join(left_out)}")
     tensors: StateDict = {}
     for parts, value in weights.items():
-        name, axes = told_by_rank(".".join(map(_linen, parts)), np.ndim(value))
+        name, axes = name_by_rank(".".join(map(_linen, parts)), np.ndim(value))
         value = np.asarray(value)
         tensors[name] = value if axes is None else np.ascontiguousarray(value.transpose(axes))
     if not tensors:

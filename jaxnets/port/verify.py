@@ -1,4 +1,4 @@
-"""The proof of a port: both frameworks compute the same logits from source and destination."""
+"""Proves a port: both frameworks compute the same logits from source and destination."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,12 +50,12 @@ def differences(
         run, other = run_torch, "PyTorch"
     except ImportError:
         run, other = run_jax, "JAX"
-    ours, theirs = (written, source) if written_by_jax else (source, written)
+    in_jax, in_torch = (written, source) if written_by_jax else (source, written)
     sides = ("destination", "source") if written_by_jax else ("source", "destination")
     images = np.random.default_rng(0).standard_normal((IMAGES, 32, 32, 3))
     found = []
     for dtype in ("float32", "float64"):
-        a, b = run_jax(model, ours, images, dtype), run(model, theirs, images, dtype)
+        a, b = run_jax(model, in_jax, images, dtype), run(model, in_torch, images, dtype)
         found.append(float(np.abs(a - b).max()))
     largest = float(np.abs(a).max())
     between = f"{sides[0]} in JAX, {sides[1]} in {other}"

@@ -28,8 +28,8 @@ class Source(NamedTuple):
     """The weights of a file or a run, in the form of the model that they are of."""
 
     model: Model
-    told_by: str
-    """How the model is known."""
+    detected_from: str
+    """What says which model it is."""
     state_dict: StateDict
     adapted: list[str]
     """What had another form there, a line each."""
@@ -85,12 +85,12 @@ def read_source(
     rest: Mapping[str, Any] = {}
     if is_run(src):
         workdir, checkpoint = orbax.resolve(src, checkpoint)
-        told_by = "given" if model else f"by {workdir / CONFIG}"
+        detected_from = "--model" if model else str(workdir / CONFIG)
         model = model or orbax.read_model(workdir)
         state_dict = orbax.load(workdir, checkpoint, model)
     else:
         state_dict, rest, notes = read(src, checkpoint)
-        told_by, model = recognize(state_dict, rest, model)
+        detected_from, model = recognize(state_dict, rest, model)
     shapes = {k: v.shape for k, v in state_dict.items()}
     if model.num_classes is None:
         model = model._replace(num_classes=num_classes(shapes))
@@ -100,7 +100,7 @@ def read_source(
         state_dict = adapters.fit(plan.adapt(state_dict), entries, dtype)
     except UserError as e:
         raise UserError(f"{src}: {e}", e.details) from e
-    return Source(model, told_by, state_dict, [*notes, *plan.notes(shapes)], rest)
+    return Source(model, detected_from, state_dict, [*notes, *plan.notes(shapes)], rest)
 
 
 def _said_by_run(src: Path, checkpoint: str) -> tuple[Any, Mapping[str, Any], list[str]] | None:
@@ -134,7 +134,7 @@ def workdir_file(src: Path, checkpoint: str) -> Path:
 def recognize(
     state_dict: StateDict, rest: Mapping[str, object], model: Model | None
 ) -> tuple[str, Model]:
-    """How the model of a file is known, and the model: given, in its configuration, or guessed.
+    """What says which model a file holds, and the model: given, in its configuration, or guessed.
 
     Args:
         rest: what else is in the file.
@@ -143,29 +143,29 @@ def recognize(
         UserError: no model fits; it says what is wrong with the nearest one.
     """
     if model is not None:
-        return "given", model
+        return "--model", model
     try:
         model = orbax.model_in(rest["config"])
         if model.options.keys() <= model_options(model.name).keys():
-            return "by the configuration in it", model
+            return "the configuration in it", model
     except (UserError, LookupError, TypeError, ValueError):
         pass  # none, or one of another kind
     shapes = {k: v.shape for k, v in state_dict.items()}
     first: UserError | None = None
     for plan in adapters.plans(shapes):
         try:
-            return "by names and shapes", guess(plan.adapt(state_dict))
+            return "names and shapes", guess(plan.adapt(state_dict))
         except UserError as e:
             first = first or e
     raise first
 
 
 class Ported(NamedTuple):
-    """What a port did."""
+    """The result of a port."""
 
     model: Model
-    told_by: str
-    """How the model is known."""
+    detected_from: str
+    """What says which model it is."""
     state_dict: StateDict
     differences: Differences
     adapted: list[str]
@@ -205,10 +205,10 @@ def port(
     model, state_dict = source.model, source.state_dict
     found: list[Differences] = []
 
-    def check(aside: Path) -> None:
-        written = load(aside)
+    def check(temporary: Path) -> None:
+        written = load(temporary)
         adapters.compare(written, state_dict)
         found.append(differences(model, state_dict, written, written_by_jax=is_folder(dst)))
 
     save(dst, state_dict, model=model, force=force, check=check)
-    return Ported(model, source.told_by, state_dict, found[0], source.adapted)
+    return Ported(model, source.detected_from, state_dict, found[0], source.adapted)

@@ -90,14 +90,14 @@ def save(figure, path: str | os.PathLike, dpi: int = 130) -> Path:
 
 
 def write(path: str | os.PathLike, content: bytes) -> Path:
-    """Writes a file: beside `path` first, then renamed.
+    """Writes a file atomically, and makes its folder.
 
-    Makes the folder.  Raises a UserError where it may not write; an older file then stands.
+    Raises a UserError where it may not write; an older file is then kept.
     """
     path = Path(path)
-    with atomic_write(path, advice="; choose another folder") as aside:
+    with atomic_write(path, advice="; choose another folder") as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
+        temporary.write_bytes(content)
     return path
 
 

@@ -71,7 +71,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool = F
     """A table that scrolls where it is too wide; its first column names the rows.
 
     Args:
-        wrap: cells are texts, which go on in further lines.
+        wrap: cells are texts, which may take several lines.
     """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     body = ""

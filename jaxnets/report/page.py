@@ -18,7 +18,7 @@ Picture = Callable[[Plot], tuple[bytes, bytes]]
 
 
 class Chapter(NamedTuple):
-    """What there is to say about one run."""
+    """The sections about one run."""
 
     run: RunData
     sections: Sequence[Section]
@@ -126,16 +126,14 @@ def _facts(run: RunData) -> str:
 
 
 def selection(run: RunData) -> str:
-    """Which set chose the checkpoint, if any did, and what that means for the numbers."""
+    """Which split chose the checkpoint, and what that means for the numbers."""
     if run.selected_on is None:
         return "No set chose it."
     if run.selected_on == "val":
-        return (
-            "The best checkpoint is chosen on the validation split; the test set had no say in it."
-        )
+        return "The best checkpoint is chosen on the validation split, not on the test set."
     return (
         "The best checkpoint is chosen on the test set itself, so its test figures are a little "
-        "too good."
+        "optimistic."
     )
 
 

@@ -1,4 +1,4 @@
-"""All that a report says about one run comes from here: log, checkpoint, logits, samples."""
+"""What a report shows of a run: log, checkpoint, logits, samples; read once."""
 
 import sys
 from collections.abc import Sequence

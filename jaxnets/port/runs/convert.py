@@ -19,11 +19,11 @@ from jaxnets.runs.workdir import CONFIG, check_workdir
 
 
 class PortedRun(NamedTuple):
-    """What a port of a run did."""
+    """The result of porting a run."""
 
     run: TrainingRun
-    told_by: str
-    """How the configuration is known."""
+    detected_from: str
+    """Where the configuration comes from."""
     adapted: list[str]
     """What had another form in the source, a line each."""
     best: int | None
@@ -75,11 +75,11 @@ def port_run(
             differences(run.model, run.weights, back.weights, written_by_jax=is_folder(dst))
         )
 
-    def write_twins(aside: Path) -> None:
-        write_torch_workdir(aside, run, best, source.log)
+    def write_twins(temporary: Path) -> None:
+        write_torch_workdir(temporary, run, best, source.log)
 
-    def check_twins(aside: Path) -> None:
-        check(aside / LAST, aside / BEST)
+    def check_twins(temporary: Path) -> None:
+        check(temporary / LAST, temporary / BEST)
 
     if is_file:
         place(dst, lambda a: write_file(a, run, source.log), lambda a: check(a, a))
@@ -91,17 +91,17 @@ def port_run(
         known = check_workdir(dst.parent, run.config, "torch_ref.train")
         # Of a run that trained nothing: its configuration goes with its empty log.
         taken_over = not known and (dst.parent / CONFIG).exists()
-        aside = dst.parent / f".port.{os.getpid()}"
-        with writing(dst, aside):
-            write_twins(aside)
-            check_twins(aside)
+        temporary = dst.parent / f".port.{os.getpid()}"
+        with writing(dst, temporary):
+            write_twins(temporary)
+            check_twins(temporary)
             # What training resumes from comes last: until then the run is the one before.
-            for file in sorted(aside.iterdir(), key=lambda file: file.name == LAST):
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == LAST):
                 target = dst.with_name(file.name)
                 if force or taken_over or file.name == LAST or not target.exists():
                     os.replace(file, target)
     best_step = None if best is None else best.step
-    return PortedRun(run, source.told_by, source.adapted, best_step, found[0])
+    return PortedRun(run, source.detected_from, source.adapted, best_step, found[0])
 
 
 def _check_destination(dst: Path, force: bool) -> None:
@@ -131,7 +131,7 @@ def _best(src: Path, run: TrainingRun, log: Path) -> TrainingRun | None:
         else:
             return None
     except UserError:
-        return None  # there is none: training goes on without it
+        return None  # there is none: training resumes without it
     return with_accuracy(best, log) if best.step == step else None
 
 

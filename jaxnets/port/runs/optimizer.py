@@ -28,7 +28,7 @@ _WHOSE = {(): "empty", MOMENTUM: "SGD's (momentum_buffer)", ADAM: "Adam's (exp_a
 
 
 class OptimizerState(NamedTuple):
-    """What an optimizer remembers, by PyTorch's names and in its layouts."""
+    """An optimizer's state, by PyTorch's names and in its layouts."""
 
     count: int
     """Finished steps."""
@@ -109,7 +109,7 @@ def from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None)
         return _from_torch(tree, names, count)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as e:
         raise UserError(
-            "its optimizer cannot be told: the state_dict of one of torch.optim is needed, all "
+            "its optimizer is not recognised: the state_dict of one of torch.optim is needed, all "
             "parameters in one group"
         ) from e
 
@@ -140,8 +140,8 @@ def _from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None
     if not counts:
         raise UserError("its optimizer does not say how many steps it has made: give --step")
     if len(counts) > 1:
-        said = ", ".join(map(str, sorted(counts)))
-        raise UserError(f"its optimizer is at steps {said} at once: one counter is needed")
+        steps = ", ".join(map(str, sorted(counts)))
+        raise UserError(f"its optimizer is at steps {steps} at once: one counter is needed")
     slow = None if slow is None else dict(zip(names, map(np.asarray, slow), strict=True))
     return OptimizerState(counts.pop(), moments, slow)
 
@@ -152,7 +152,7 @@ def to_torch(
     """The state_dict of torch_ref.optim.Optimizer, with numpy arrays in the place of tensors.
 
     Args:
-        fresh: one of the same configuration, of any parameter, its scheduler at this position.
+        fresh: a fresh optimizer's state_dict, its scheduler advanced to this step.
     """
     names = [slot.name for slot in params]
     inner = fresh["optimizer"] if state.slow is None else fresh["optimizer"]["optimizer"]
@@ -173,7 +173,7 @@ def to_torch(
 def settled(
     state: OptimizerState, optim: Any, schedule: Any, weights: StateDict, skip: Sequence[str]
 ) -> OptimizerState:
-    """The state without what is of no consequence, so that it does not depend on the framework.
+    """The state without what has no effect, so that it does not depend on the framework.
 
     No moments before the first step, and none of parameters that are never read, whose slow weights
     are the weights.

@@ -56,11 +56,11 @@ class Source(NamedTuple):
     """A run as it was read."""
 
     run: TrainingRun
-    told_by: str
-    """How the configuration is known."""
+    detected_from: str
+    """Where the configuration comes from."""
     adapted: list[str]
     log: Path
-    """Its metrics.jsonl, which need not exist."""
+    """Its metrics.jsonl, which may be missing."""
 
 
 def read(
@@ -112,7 +112,7 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
         sums = _numbers(exact)
     meta.pop("config", None)
     run = _settle(TrainingRun(model, config, weights, found, sums, meta), entries)
-    return Source(run, f"by {workdir / CONFIG}", [], workdir / METRICS)
+    return Source(run, str(workdir / CONFIG), [], workdir / METRICS)
 
 
 def _read_file(path: Path, config: Any, step: int | None) -> Source:
@@ -154,8 +154,8 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
         totals=(0.0,) * len(Totals._fields) if sums is None else _numbers(sums),
         rest=rest,
     )
-    told_by = "by --config" if own is None else "by the configuration in it"
-    return Source(_settle(run, entries), told_by, plan.notes(shapes), path.parent / METRICS)
+    detected_from = "--config" if own is None else "the configuration in it"
+    return Source(_settle(run, entries), detected_from, plan.notes(shapes), path.parent / METRICS)
 
 
 def _own_config(content: dict[str, Any]) -> Any:

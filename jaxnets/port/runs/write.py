@@ -66,7 +66,7 @@ def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[s
 
 
 def write_file(path: Path, run: TrainingRun, log: Path) -> None:
-    """A checkpoint of torch_ref.train."""
+    """Writes a checkpoint of torch_ref.train."""
     require_torch(path)
     state = optimizer.to_torch(run.optimizer, parameters(run.entries), _fresh(run, log))
     content = {
@@ -96,7 +96,7 @@ def _note(workdir: Path, run: TrainingRun, log: Path) -> None:
 
 
 def _fresh(run: TrainingRun, log: Path) -> dict[str, Any]:
-    """The state of a twin's optimizer that has come as far, of some parameter."""
+    """The state_dict of a fresh optimizer of the twin, its scheduler advanced to the run's step."""
     import torch
 
     import torch_ref.optim
@@ -112,8 +112,8 @@ def _fresh(run: TrainingRun, log: Path) -> dict[str, Any]:
         )
     except (ArithmeticError, LookupError, TypeError, ValueError) as e:
         raise UserError(f"config.optim or config.schedule: {' '.join(str(e).split())}") from e
-    with warnings.catch_warnings(action="ignore"):  # that the optimizer has not stepped
-        # Its rates follow from one another: the way there is gone, as in training.
+    with warnings.catch_warnings(action="ignore"):  # that the optimizer has made no step
+        # Each rate follows from the last, so the scheduler makes every step, as in training.
         for _ in range(int(min(run.step // made.every, made.last))):
             made.scheduler.step()
     return made.state_dict()

@@ -1,7 +1,7 @@
 """The sections of a report: text, figures and numbers of each in one file.
 
-They import what is read of a run, the page's and the figures' pieces; python -m jaxnets.report
-calls all of them, evaluate and TensorBoard take figures of theirs.
+They import what was read of a run, and the pieces of pages and figures.  python -m jaxnets.report
+calls all of them; evaluate and training, for TensorBoard, draw some of their figures.
 """
 
 from collections.abc import Callable

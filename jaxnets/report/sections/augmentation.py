@@ -27,8 +27,8 @@ def section(run: "RunData") -> Section:
     body = f'<table class="samples"><thead><tr>{head}</tr></thead>{rows}</table>'
     ops = ", ".join(op.replace("_", " ") for op in samples.ops) or "none"
     about = (
-        f"Augmentation of this recipe: {ops}. Beside the training images as they are, the very "
-        f"images that training feeds the network in epochs 1 to {len(heads) - 1}."
+        f"Augmentation of this recipe: {ops}. Beside the original training images, those that "
+        f"training feeds the network in epochs 1 to {len(heads) - 1}."
     )
     data = {
         "ops": samples.ops,

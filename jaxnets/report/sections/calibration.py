@@ -1,4 +1,4 @@
-"""Whether a network is right as often as it says: the reliability diagram."""
+"""Calibration: whether the network's confidence is its accuracy."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,18 +10,18 @@ from jaxnets.report.sections import Plot, Section
 if TYPE_CHECKING:
     from jaxnets.report.run import RunData
 
-_FEW = 10  # images; a bin of fewer says little and is drawn pale
+_FEW = 10  # images; a bin of fewer is unreliable and drawn pale
 
 
 def section(run: "RunData") -> Section:
     """The expected calibration error and the reliability diagram."""
     found = run.calibration
-    says, holds = found["confidence"], found["accuracy"]
+    confidence, accuracy = found["confidence"], found["accuracy"]
     about = (
-        f"The network says {says:.2%} on average and is right {holds:.2%} of the time: it is "
-        f"{'over' if says > holds else 'under'}confident. The expected calibration error (ECE) "
-        f"averages the gap between the two over {len(found['bins'])} levels of confidence, "
-        f"weighted by images. Bars of fewer than {_FEW} images are pale: they say little."
+        f"The mean confidence is {confidence:.2%}, the accuracy {accuracy:.2%}: the network is "
+        f"{'over' if confidence > accuracy else 'under'}confident. The expected calibration error "
+        f"(ECE) averages the gap between the two over {len(found['bins'])} bins of confidence, "
+        f"weighted by images. Bars of fewer than {_FEW} images are pale: they are unreliable."
     )
     alt = f"Reliability diagram: ECE {found['ece']:.2%}, largest gap {found['mce']:.1%}"
     heads = ("confidence", "images", "mean confidence", "accuracy", "gap")

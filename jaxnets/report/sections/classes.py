@@ -45,8 +45,8 @@ def section(run: "RunData") -> Section:
         f"Precision, recall and F1 of each class: lowest F1 {least['f1']:.2%}, {least['name']}",
     )
     about = (
-        "Precision: of the images said to be of the class, how many are. Recall: of the images of "
-        "the class, how many are found. F1: their harmonic mean. All in per cent."
+        "Precision: how many of the images predicted as the class are of it. Recall: how many of "
+        "the images of the class are predicted as it. F1: their harmonic mean. All in per cent."
     )
     data = {key: value for key, value in run.scores.items() if key != "confusion"}
     return Section("classes", "Classes", about, (plot,), data, body)

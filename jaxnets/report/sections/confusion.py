@@ -24,8 +24,8 @@ def section(run: "RunData") -> Section:
     matrix = np.array(run.scores["confusion"])
     n, right = matrix.sum(), np.trace(matrix)
     about = (
-        "A row holds the images of one true class, a column those said to be of one class; the "
-        "diagonal is right. Shades are not linear, so that the few errors show."
+        "A row holds the images of one true class, a column those of one predicted class; the "
+        "diagonal is right. The shades are not linear, so that a few errors show."
     )
 
     def plot(name: str, title: str, normalise: bool) -> Plot:

@@ -50,7 +50,7 @@ def pairs(run: "RunData") -> Section:
             "predicted": names[pair.predicted],
             "count": pair.count,
             "share_of_true": pair.share,
-            "examples": [_said(run, i) for i in indices],
+            "examples": [_prediction(run, i) for i in indices],
         }
         for pair, indices in zip(found, shown, strict=True)
     ]
@@ -59,7 +59,7 @@ def pairs(run: "RunData") -> Section:
 
 
 def confident_mistakes(run: "RunData") -> Section:
-    """The mistakes that the network is surest of."""
+    """The mistakes with the highest confidence."""
     indices = most_confident(run.probabilities, run.labels)
     about = "Wrong, with the highest probability for the wrong class."
     return _mistakes(run, indices, "confident_mistakes", "Most confident mistakes", about)
@@ -69,8 +69,8 @@ def miscalibrated_mistakes(run: "RunData") -> Section:
     """The mistakes where its confidence exceeds its accuracy most."""
     indices = worst_calibrated(run.probabilities, run.labels, run.calibration)
     about = (
-        "Mistakes at those levels of confidence that add most to the calibration error by "
-        "promising more than they hold (the bins of the reliability diagram)."
+        "Mistakes in the bins of the reliability diagram that add most to the calibration error "
+        "with more confidence than accuracy."
     )
     bins = run.calibration["bins"]
     places = bin_of(run.probabilities[indices].max(1), len(bins))
@@ -89,8 +89,8 @@ def _mistakes(
     notes: Sequence[str] = (),
 ) -> Section:
     def caption(i: int) -> str:
-        said = _said(run, i)
-        return f"{short(said['predicted'])} {said['confidence']:.1%}\nis {short(said['true'])}"
+        found = _prediction(run, i)
+        return f"{short(found['predicted'])} {found['confidence']:.1%}\nis {short(found['true'])}"
 
     plot = Plot(
         key,
@@ -101,7 +101,7 @@ def _mistakes(
             captions=in_rows([caption(i) for i in indices]),
         ),
     )
-    data = [_said(run, i) for i in indices]
+    data = [_prediction(run, i) for i in indices]
     body = _gallery(run, indices, notes) if len(indices) else _NONE
     return Section(key, title, about, (plot,), data, body)
 
@@ -110,8 +110,8 @@ def _images(count: int) -> str:
     return f"{count:,} image{'s' * (count != 1)}"
 
 
-def _said(run: "RunData", i: int) -> dict[str, Any]:
-    """What the network says of test image `i`, for JSON."""
+def _prediction(run: "RunData", i: int) -> dict[str, Any]:
+    """The network's prediction for test image `i`, ready for JSON."""
     p = run.probabilities[i]
     return {
         "index": int(i),
@@ -125,17 +125,17 @@ def _said(run: "RunData", i: int) -> dict[str, Any]:
 def _gallery(
     run: "RunData", indices: np.ndarray, notes: Sequence[str] = (), *, small: bool = False
 ) -> str:
-    said = [_said(run, i) for i in indices]
+    found = [_prediction(run, i) for i in indices]
     alts = [
         f"test image {s['index']}: a {s['true']}, taken for {s['predicted']}, {s['confidence']:.1%}"
-        for s in said
+        for s in found
     ]
     captions = [
         f"{s['confidence']:.1%}"
         if small
         else f"<b>{html.escape(s['predicted'])}</b> {s['confidence']:.1%}<br>"
         f"is <b>{html.escape(s['true'])}</b>"
-        for s in said
+        for s in found
     ]
     if notes:
         captions = [
@@ -185,7 +185,7 @@ def most_confident(probabilities: np.ndarray, labels: np.ndarray, most: int = 24
 def worst_calibrated(
     probabilities: np.ndarray, labels: np.ndarray, found: Mapping[str, Any], most: int = 24
 ) -> np.ndarray:
-    """Indices of mistakes where the network promises too much, bin by bin of the calibration.
+    """Indices of mistakes where confidence exceeds accuracy, bin by bin of the calibration.
 
     First those of the bin that adds most to the calibration error by more confidence than accuracy,
     n_b (conf(b) - acc(b)); within a bin the most confident first.
