@@ -23,8 +23,7 @@ from jaxnets.models.torch_names import to_state_dict
 from jaxnets.pretrained import index, weights
 from jaxnets.pretrained.index import Entry
 from jaxnets.results.record import best_row, chosen_on
-from jaxnets.runs import starts
-from jaxnets.runs.log import METRICS, read_rows
+from jaxnets.runs.log import METRICS, first_start, read_rows
 from jaxnets.runs.workdir import read_config
 
 LICENSE = "Apache-2.0"
@@ -57,7 +56,7 @@ def publish(
     path = index.folder() / f"{name}{weights.SUFFIX}"
     if (name in known or path.exists()) and not force:
         raise UserError(f"--publish {name}: is there already; --force replaces it")
-    config, start = read_config(workdir), starts.first(workdir)
+    config, start = read_config(workdir), first_start(workdir)
     commit = commit or start.get("commit")
     if commit is None:
         raise UserError(f"{workdir}: its record does not say its commit; name it by --commit")
