@@ -188,6 +188,15 @@ def _is_whole(value: int, least: int, most: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= most
 
 
+def _stages(num_blocks: Sequence[int]) -> int:
+    """How many stages there are blocks of: six leave one pixel of 32."""
+    stages = len(num_blocks) if isinstance(num_blocks, Sequence) else 0
+    allowed = "the blocks of each of one to six stages"
+    require(1 <= stages <= 6, "num_blocks", num_blocks, allowed)
+    wholes("num_blocks", num_blocks, stages, most=BLOCKS)
+    return stages
+
+
 def _se_resnet(
     *,
     num_blocks: Sequence[int],
@@ -195,17 +204,16 @@ def _se_resnet(
     conv_kernel_sizes: Sequence[int] | None,
     shortcut_kernel_sizes: Sequence[int] | None,
     se: str,
+    se_reduction: int,
     drop: float,
     avg_pool_kernel_size: int | None,
 ) -> None:
     choice("se", se, ("stem", "block", "none"))
     number("drop", drop, "[0, 1)")
-    # An excitation squeezes to a sixteenth of the channels.
-    whole("num_channels", num_channels, least=1 if se == "none" else 16)
-    stages = len(num_blocks) if isinstance(num_blocks, Sequence) else 0
-    allowed = "the blocks of each of one to six stages"
-    require(1 <= stages <= 6, "num_blocks", num_blocks, allowed)
-    wholes("num_blocks", num_blocks, stages, most=BLOCKS)
+    whole("se_reduction", se_reduction)
+    # An excitation squeezes to a part of the channels.
+    whole("num_channels", num_channels, least=1 if se == "none" else se_reduction)
+    stages = _stages(num_blocks)
     for key, sizes in (
         ("conv_kernel_sizes", conv_kernel_sizes),
         ("shortcut_kernel_sizes", shortcut_kernel_sizes),
@@ -221,26 +229,40 @@ def _se_resnet(
 
 
 def _mish_se_resnet18(
-    *, activation: str, se: bool, widths: Sequence[int], num_blocks: Sequence[int], drop: float
+    *,
+    activation: str,
+    se: bool,
+    se_reduction: int,
+    widths: Sequence[int],
+    num_blocks: Sequence[int],
+    drop: float,
 ) -> None:
     choice("activation", activation, ("mish", "relu"))
     flag("se", se)
-    wholes("widths", widths, 4, least=16 if se else 1)
-    wholes("num_blocks", num_blocks, 4, most=BLOCKS)
+    whole("se_reduction", se_reduction)
+    wholes("widths", widths, _stages(num_blocks), least=se_reduction if se else 1)
     number("drop", drop, "[0, 1)")
 
 
-def _dense_se_resnet(*, depth: int, widths: Sequence[int], share: str, drop: float) -> None:
+def _dense_se_resnet(
+    *, depth: int, widths: Sequence[int], share: str, se_reduction: int, drop: float
+) -> None:
     whole("depth", depth, most=BLOCKS)
-    wholes("widths", widths, 3, least=16)
+    whole("se_reduction", se_reduction)
+    wholes("widths", widths, 3, least=se_reduction)
     choice("share", share, ("none", "third", "second_third", "all"))
     number("drop", drop, "[0, 1)")
 
 
-def _cifar100(*, drop: float, width: float, conv_drop: float = 0.0, **flags: bool) -> None:
+def _cifar100(
+    *, drop: float, width: float, conv_drop: float = 0.0, cell: str = "fire", **flags: bool
+) -> None:
     # The width is checked where it meets the channels, by `scaled`.
     for key, value in flags.items():
         flag(key, value)
+    blocks = cell.split("+") if isinstance(cell, str) else []
+    fits = blocks and {*blocks} <= {"fire", "residual"} and len(blocks) <= BLOCKS
+    require(bool(fits), "cell", cell, "blocks joined with +, each fire or residual")
     number("drop", drop, "[0, 1)")
     number("conv_drop", conv_drop, "[0, 1)")
 

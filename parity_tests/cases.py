@@ -16,6 +16,7 @@ OPTIONS = [
     ("cifar100_v5", {"width": 1 / 4}),
     ("se_resnet", {"num_channels": 16, "num_blocks": (1, 1, 1), "se": "block", "drop": 0.2}),
     ("se_resnet", {"num_channels": 8, "num_blocks": (2, 1, 1), "se": "none"}),
+    ("se_resnet", {"num_channels": 8, "num_blocks": (1, 1), "se": "block", "se_reduction": 3}),
     (
         "se_resnet",
         {
@@ -28,14 +29,20 @@ OPTIONS = [
     ),
     ("mish_se_resnet18", {**_MISH, "activation": "relu"}),
     ("mish_se_resnet18", {**_MISH, "se": False, "drop": 0.0}),
+    (
+        "mish_se_resnet18",
+        {"widths": (8, 16, 16, 32, 32), "num_blocks": (1, 1, 1, 1, 1), "se_reduction": 4},
+    ),
+    ("mish_se_resnet18", {"widths": (16, 16, 32), "num_blocks": (1, 1, 1)}),
     ("dense_se_resnet", {**_DENSE, "share": "none"}),
     ("dense_se_resnet", {**_DENSE, "share": "second_third", "drop": 0.1}),
-    ("dense_se_resnet", {**_DENSE, "share": "all"}),
+    ("dense_se_resnet", {**_DENSE, "share": "all", "se_reduction": 4}),
     ("cifar100_v1", {"width": 1 / 16, "drop": 0.0}),
     ("cifar100_v2", {"width": 1 / 8, "num_classes": 10}),
     ("cifar100_v3", {"width": 1 / 8, "use_fire8": True}),
     ("cifar100_v4", {"width": 1 / 8, "drop": 0.0, "conv_drop": 0.5}),
     ("cifar100_v5", {"width": 1 / 4, "residual": False, "conv_drop": 0.0}),
+    ("cifar100_v5", {"width": 1 / 4, "cell": "residual+fire+fire"}),
     ("resnet18", {"num_channels": 8, "num_blocks": (1, 1, 2, 1), "drop": 0.2}),
 ]
 

@@ -188,12 +188,15 @@ class Cifar100v4(nnx.Module):
 class Cifar100v5(nnx.Module):
     """The hybrid: (N, 32, 32, 3) -> (N, num_classes); 3,657,440 parameters.
 
-    Three stages of convolution, Fire module, convolution, dropout and pooling.
+    Three stages of convolution, cell, convolution, dropout and pooling.  The documented cell is one
+    Fire module.
 
     Args:
         num_classes, drop, width, dtype, param_dtype: as in `Cifar100v1`.
-        residual: add the input of the first two Fire modules to their output, as documented; False
-            is what the published code does.
+        cell: its blocks in order, joined with "+": "fire" is a Fire module, "residual" a residual
+            block of 1x1 convolutions, which keeps the width.
+        residual: add the input of a Fire module to its output where their widths agree, which is
+            documented of the first two; False is what the published code does.
         conv_drop: dropout rate at the end of each stage.
 
     Source: S0.
@@ -203,6 +206,7 @@ class Cifar100v5(nnx.Module):
         self,
         num_classes: int = 100,
         *,
+        cell: str = "fire",
         residual: bool = True,
         drop: float = 0.3,
         conv_drop: float = 0.2,
@@ -215,21 +219,22 @@ class Cifar100v5(nnx.Module):
         kw = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
 
         def stage(
-            in_channels: int, channels: int, squeeze: int, expand: int, out: int, residual: bool
+            in_channels: int, channels: int, squeeze: int, expand: int, out: int
         ) -> Sequential:
-            return Sequential(
-                [
-                    *conv_bn_relu(in_channels, channels, **kw),
-                    FireModule(channels, squeeze, expand, expand, residual=residual, **kw),
-                    *conv_bn_relu(2 * expand, out, **kw),
-                    Dropout(conv_drop, rngs=rngs),
-                    MaxPool(),
-                ]
-            )
+            layers = conv_bn_relu(in_channels, channels, **kw)
+            for block in cell.split("+"):
+                if block == "residual":
+                    layers.append(ResidualBlock(channels, **kw))
+                    continue
+                skip = residual and channels == 2 * expand
+                layers.append(FireModule(channels, squeeze, expand, expand, residual=skip, **kw))
+                channels = 2 * expand
+            layers += conv_bn_relu(channels, out, **kw)
+            return Sequential([*layers, Dropout(conv_drop, rngs=rngs), MaxPool()])
 
-        self.conv1 = stage(3, c(96), c(12), c(48), c(128), residual)
-        self.conv2 = stage(c(128), c(128), c(12), c(64), c(256), residual)
-        self.conv3 = stage(c(256), c(256), c(28), c(256), c(512), False)
+        self.conv1 = stage(3, c(96), c(12), c(48), c(128))
+        self.conv2 = stage(c(128), c(128), c(12), c(64), c(256))
+        self.conv3 = stage(c(256), c(256), c(28), c(256), c(512))
         self.adp_pool = GlobalAvgPool()
         self.classifier = classifier(c(512), num_classes, drop, **kw)
 

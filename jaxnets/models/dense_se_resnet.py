@@ -27,15 +27,15 @@ SHARED_STAGES = {"none": (), "third": (2,), "second_third": (1, 2), "all": (0, 1
 class SELayer(nnx.Module):
     """Squeeze-and-excitation (Hu et al. 2018): x * sigmoid(W2 relu(W1 mean_hw(x))), no biases.
 
-    (N, H, W, C) -> (N, H, W, C), C -> C // 16 -> C.
+    (N, H, W, C) -> (N, H, W, C), C -> C // reduction -> C.
     """
 
-    def __init__(self, channels: int, **kw):
+    def __init__(self, channels: int, *, reduction: int, **kw):
         self.fc = Sequential(
             [
-                Linear(channels, channels // 16, bias=False, **kw),
+                Linear(channels, channels // reduction, bias=False, **kw),
                 ReLU(),
-                Linear(channels // 16, channels, bias=False, **kw),
+                Linear(channels // reduction, channels, bias=False, **kw),
                 Sigmoid(),
             ]
         )
@@ -58,6 +58,7 @@ class SEBasicBlock(nnx.Module):
         stride: int,
         *,
         downsample: bool,
+        reduction: int,
         drop: float,
         rngs: nnx.Rngs,
         **kw,
@@ -67,7 +68,7 @@ class SEBasicBlock(nnx.Module):
         self.bn1 = BatchNorm(channels, **kw)
         self.conv2 = Conv(channels, channels, 3, **conv)
         self.bn2 = BatchNorm(channels, **kw)
-        self.se = SELayer(channels, rngs=rngs, **kw)
+        self.se = SELayer(channels, reduction=reduction, rngs=rngs, **kw)
         self.downsample = Sequential()
         if downsample:
             self.downsample = Sequential(
@@ -95,7 +96,8 @@ class DenseSEResNet(nnx.Module):
     Args:
         num_classes: logits.
         depth: blocks a stage.
-        widths: channels of the three stages, each at least 16.
+        widths: channels of the three stages, each at least `se_reduction`.
+        se_reduction: of an excitation's channels: it squeezes C to C // se_reduction.
         share: "third" - the third stage shares (the default); "second_third" (1,641,818 unique
             parameters); "all" (1,273,178); "none" (9,014,618).
         drop: dropout rate after every block and before the linear layer.
@@ -115,6 +117,7 @@ class DenseSEResNet(nnx.Module):
         depth: int = 6,
         widths: Sequence[int] = (64, 128, 256),
         share: str = "third",
+        se_reduction: int = 16,
         drop: float = 0.0,
         dtype: jnp.dtype | None = None,
         param_dtype: jnp.dtype = jnp.float32,
@@ -135,6 +138,7 @@ class DenseSEResNet(nnx.Module):
                         channels,
                         stride,
                         downsample=block == 0,
+                        reduction=se_reduction,
                         drop=drop,
                         rngs=rngs,
                         **kw,

@@ -24,16 +24,17 @@ ACTIVATIONS = {"mish": Mish, "relu": ReLU}
 class SEBlock(nnx.Module):
     """Squeeze-and-excitation (Hu et al. 2018): x * sigmoid(conv(act(conv(mean_hw(x))))).
 
-    (N, H, W, C) -> (N, H, W, C); both convolutions are 1x1 with a bias, C -> C // 16 -> C.
+    (N, H, W, C) -> (N, H, W, C); both convolutions are 1x1 with a bias, C -> C // reduction ->
+    C.
     """
 
-    def __init__(self, channels: int, *, activation: str, **kw):
+    def __init__(self, channels: int, *, activation: str, reduction: int, **kw):
         self.se = Sequential(
             [
                 GlobalAvgPool(),
-                Conv(channels, channels // 16, 1, **kw),
+                Conv(channels, channels // reduction, 1, **kw),
                 ACTIVATIONS[activation](),
-                Conv(channels // 16, channels, 1, **kw),
+                Conv(channels // reduction, channels, 1, **kw),
                 Sigmoid(),
             ]
         )
@@ -57,6 +58,7 @@ class BasicBlock(nnx.Module):
         *,
         activation: str,
         se: bool,
+        reduction: int,
         rngs: nnx.Rngs,
         **kw,
     ):
@@ -65,7 +67,9 @@ class BasicBlock(nnx.Module):
         self.bn1 = BatchNorm(channels, **kw)
         self.conv2 = Conv(channels, channels, 3, **conv)
         self.bn2 = BatchNorm(channels, **kw)
-        self.se = SEBlock(channels, activation=activation, rngs=rngs, **kw) if se else Sequential()
+        self.se = Sequential()
+        if se:
+            self.se = SEBlock(channels, activation=activation, reduction=reduction, rngs=rngs, **kw)
         self.shortcut = Sequential()
         if stride != 1 or in_channels != channels:
             self.shortcut = Sequential(
@@ -85,15 +89,17 @@ class BasicBlock(nnx.Module):
 class MishSEResNet18(nnx.Module):
     """ResNet-18 with Mish and excitation: (N, 32, 32, 3) -> (N, num_classes); 4,570,934 parameters.
 
-    A 3x3 stem, four stages of basic blocks at strides 1, 2, 2, 2, the mean over what is left,
-    dropout, a linear layer.
+    A 3x3 stem, stages of basic blocks, four of them at strides 1, 2, 2, 2, the mean over what is
+    left, dropout, a linear layer.
 
     Args:
         num_classes: logits.
         activation: "mish", or "relu" everywhere in its place.
         se: an excitation in every block (35,340 parameters), or none.
-        widths: channels of the four stages, the first one also of the stem; with `se` at least 16.
-        num_blocks: blocks of the four stages.
+        se_reduction: of an excitation's channels: it squeezes C to C // se_reduction.
+        widths: channels of each stage, the first one also of the stem; with `se` at least
+            `se_reduction`.  One to six stages.
+        num_blocks: blocks of each stage.
         drop: dropout rate before the linear layer.
         dtype, param_dtype: as in Flax; logits are at least float32.
 
@@ -110,6 +116,7 @@ class MishSEResNet18(nnx.Module):
         *,
         activation: str = "mish",
         se: bool = True,
+        se_reduction: int = 16,
         widths: Sequence[int] = (32, 64, 256, 256),
         num_blocks: Sequence[int] = (2, 2, 2, 2),
         drop: float = 0.5,
@@ -121,6 +128,7 @@ class MishSEResNet18(nnx.Module):
         self.conv1 = Conv(3, widths[0], 3, bias=False, rngs=rngs, **kw)
         self.bn1 = BatchNorm(widths[0], **kw)
         self.act = ACTIVATIONS[activation]()
+        self.stages = len(widths)
         in_channels = widths[0]
         for stage, (channels, blocks) in enumerate(zip(widths, num_blocks, strict=True)):
             layer = Sequential()
@@ -133,6 +141,7 @@ class MishSEResNet18(nnx.Module):
                         stride,
                         activation=activation,
                         se=se,
+                        reduction=se_reduction,
                         rngs=rngs,
                         **kw,
                     )
@@ -144,5 +153,6 @@ class MishSEResNet18(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.act(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for stage in range(self.stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
         return self.fc(self.dropout(x.mean((1, 2))))

@@ -13,10 +13,10 @@ from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequenti
 class SEBlock(nnx.Module):
     """Squeeze-and-excitation (Hu et al. 2018): x * sigmoid(conv2(relu(conv1(mean_hw(x))))).
 
-    (N, H, W, C) -> (N, H, W, C); both convolutions are 1x1 with a bias, C -> C // 16 -> C.
+    (N, H, W, C) -> (N, H, W, C); both convolutions are 1x1 with a bias, C -> C // reduction -> C.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16, **kw):
+    def __init__(self, channels: int, *, reduction: int, **kw):
         self.conv1 = Conv(channels, channels // reduction, 1, **kw)
         self.conv2 = Conv(channels // reduction, channels, 1, **kw)
 
@@ -42,6 +42,7 @@ class BasicBlock(nnx.Module):
         kernel_size: int,
         shortcut_kernel_size: int,
         se: bool,
+        reduction: int,
         drop: float,
         rngs: nnx.Rngs,
         **kw,
@@ -59,7 +60,9 @@ class BasicBlock(nnx.Module):
                     BatchNorm(channels, **kw),
                 ]
             )
-        self.seblock = SEBlock(channels, rngs=rngs, **kw) if se else Sequential()
+        self.seblock = Sequential()
+        if se:
+            self.seblock = SEBlock(channels, reduction=reduction, rngs=rngs, **kw)
         self.dropout = Dropout(drop, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -81,6 +84,7 @@ class SEResNet(nnx.Module):
         conv_kernel_sizes, shortcut_kernel_sizes: odd sizes, one a stage; 3 and 1 if left out.
         se: "stem" - one excitation after the stem, the published 4,697,742 parameters; "block" -
             one in every block (4,733,610); "none" (4,697,162).
+        se_reduction: of an excitation's channels: it squeezes C to C // se_reduction.
         drop: dropout rate after every block and before the linear layer.
         avg_pool_kernel_size: only checked: 32 / 2^(stages - 1).
         dtype, param_dtype: as in Flax; logits are at least float32.
@@ -100,6 +104,7 @@ class SEResNet(nnx.Module):
         conv_kernel_sizes: Sequence[int] | None = None,
         shortcut_kernel_sizes: Sequence[int] | None = None,
         se: str = "stem",
+        se_reduction: int = 16,
         drop: float = 0.0,
         avg_pool_kernel_size: int | None = None,
         dtype: jnp.dtype | None = None,
@@ -112,7 +117,9 @@ class SEResNet(nnx.Module):
         width = num_channels
         self.conv1 = Conv(3, width, 3, bias=False, rngs=rngs, **kw)
         self.bn1 = BatchNorm(width, **kw)
-        self.seblock = SEBlock(width, rngs=rngs, **kw) if se == "stem" else Sequential()
+        self.seblock = Sequential()
+        if se == "stem":
+            self.seblock = SEBlock(width, reduction=se_reduction, rngs=rngs, **kw)
         self.residual_layers = nnx.List()
         in_channels = width
         for stage, blocks in enumerate(num_blocks):
@@ -127,6 +134,7 @@ class SEResNet(nnx.Module):
                         kernel_size=conv_kernel_sizes[stage],
                         shortcut_kernel_size=shortcut_kernel_sizes[stage],
                         se=se == "block",
+                        reduction=se_reduction,
                         drop=drop,
                         rngs=rngs,
                         **kw,

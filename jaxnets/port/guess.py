@@ -1,5 +1,6 @@
 """Which model a state_dict belongs to, detected from its names, shapes and shared tensors."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -167,6 +168,7 @@ def _se_resnet(shapes: Shapes) -> dict[str, object]:
         if f"{block(0)}.seblock.conv1.weight" in shapes
         else "none",
     }
+    options |= _reduction(shapes, "conv1")
     if set(sizes) != {3}:
         options["conv_kernel_sizes"] = tuple(sizes)
     if set(shortcuts) != {1}:
@@ -178,29 +180,72 @@ def _widths(shapes: Shapes, stages: int) -> tuple[int, ...]:
     return tuple(shapes[f"layer{i}.0.conv1.weight"][0] for i in range(1, stages + 1))
 
 
-def _blocks(shapes: Shapes) -> tuple[int, ...]:
-    return tuple(_count(shapes, f"layer{i}.") for i in range(1, 5))
+def _blocks(shapes: Shapes, stages: int) -> tuple[int, ...]:
+    return tuple(_count(shapes, f"layer{i}.") for i in range(1, stages + 1))
+
+
+def _reduction(shapes: Shapes, squeeze: str) -> dict[str, object]:
+    """The reduction of the excitations, where it is not the default.
+
+    Args:
+        squeeze: the last name of the layer that reduces.
+    """
+    pairs = {
+        (shape[1], shape[0])
+        for name, shape in shapes.items()
+        if re.search(rf"\bse(block)?\.(.*\.)?{re.escape(squeeze)}\.weight$", name)
+    }
+    usual = all(channels // 16 == reduced for channels, reduced in pairs)
+    if not pairs or usual:
+        return {}
+    channels, reduced = max(pairs)
+    return {"se_reduction": channels // reduced}
 
 
 def _mish(shapes: Shapes) -> dict[str, object]:
+    stages = 1
+    while f"layer{stages + 1}.0.conv1.weight" in shapes:
+        stages += 1
     return {
         "se": "layer1.0.se.se.1.weight" in shapes,
-        "widths": _widths(shapes, 4),
-        "num_blocks": _blocks(shapes),
+        "widths": _widths(shapes, stages),
+        "num_blocks": _blocks(shapes, stages),
+        **_reduction(shapes, "se.1"),
     }
 
 
 def _dense(shapes: Shapes) -> dict[str, object]:
-    return {"depth": _count(shapes, "layer1."), "widths": _widths(shapes, 3)}
+    return {
+        "depth": _count(shapes, "layer1."),
+        "widths": _widths(shapes, 3),
+        **_reduction(shapes, "fc.0"),
+    }
 
 
 def _resnet18(shapes: Shapes) -> dict[str, object]:
-    return {"num_blocks": _blocks(shapes), "num_channels": shapes["conv1.weight"][0]}
+    return {"num_blocks": _blocks(shapes, 4), "num_channels": shapes["conv1.weight"][0]}
 
 
 def _cifar100(name: str) -> Callable[[Shapes], dict[str, object]]:
     first, channels = _CIFAR100[name]
-    return lambda shapes: {"width": shapes[first][0] / channels}
+
+    def read(shapes: Shapes) -> dict[str, object]:
+        options: dict[str, object] = {"width": shapes[first][0] / channels}
+        cell = _cell(shapes) if name == "cifar100_v5" else "fire"
+        return options if cell == "fire" else options | {"cell": cell}
+
+    return read
+
+
+def _cell(shapes: Shapes) -> str:
+    """The cell of the hybrid, whose first stage has it behind three layers."""
+    blocks, inside = [], {"squeeze": "fire", "conv": "residual"}
+    while True:
+        prefix = f"conv1.{3 + len(blocks)}."
+        first = next((k.removeprefix(prefix) for k in shapes if k.startswith(prefix)), "")
+        if (kind := first.partition(".")[0]) not in inside:
+            return "+".join(blocks)
+        blocks.append(inside[kind])
 
 
 def most_sharing(same: Callable[[str, str], bool], depth: int) -> str:

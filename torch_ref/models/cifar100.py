@@ -125,12 +125,13 @@ class Cifar100v4(nn.Module):
 
 
 class Cifar100v5(nn.Module):
-    """The hybrid: three stages of convolution, Fire module, convolution, dropout and pooling."""
+    """The hybrid: three stages of convolution, cell, convolution, dropout and pooling."""
 
     def __init__(
         self,
         num_classes: int = 100,
         *,
+        cell: str = "fire",
         residual: bool = True,
         drop: float = 0.3,
         conv_drop: float = 0.2,
@@ -140,19 +141,21 @@ class Cifar100v5(nn.Module):
         c = scaled(width)
 
         def stage(
-            in_channels: int, channels: int, squeeze: int, expand: int, out: int, residual: bool
+            in_channels: int, channels: int, squeeze: int, expand: int, out: int
         ) -> nn.Sequential:
-            return nn.Sequential(
-                *conv_bn_relu(in_channels, channels),
-                FireModule(channels, squeeze, expand, expand, residual=residual),
-                *conv_bn_relu(2 * expand, out),
-                Dropout(conv_drop),
-                _pool(),
-            )
+            layers = nn.Sequential(*conv_bn_relu(in_channels, channels))
+            for block in cell.split("+"):
+                if block == "residual":
+                    layers.append(ResidualBlock(channels))
+                    continue
+                skip = residual and channels == 2 * expand
+                layers.append(FireModule(channels, squeeze, expand, expand, residual=skip))
+                channels = 2 * expand
+            return layers.extend([*conv_bn_relu(channels, out), Dropout(conv_drop), _pool()])
 
-        self.conv1 = stage(3, c(96), c(12), c(48), c(128), residual)
-        self.conv2 = stage(c(128), c(128), c(12), c(64), c(256), residual)
-        self.conv3 = stage(c(256), c(256), c(28), c(256), c(512), False)
+        self.conv1 = stage(3, c(96), c(12), c(48), c(128))
+        self.conv2 = stage(c(128), c(128), c(12), c(64), c(256))
+        self.conv3 = stage(c(256), c(256), c(28), c(256), c(512))
         self.adp_pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = classifier(c(512), num_classes, drop)
 

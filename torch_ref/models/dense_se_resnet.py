@@ -14,12 +14,12 @@ SHARED_STAGES = {"none": (), "third": (2,), "second_third": (1, 2), "all": (0, 1
 class SELayer(nn.Module):
     """x * sigmoid(W2 relu(W1 mean_hw(x))), (N, C, H, W) -> (N, C, H, W)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, reduction: int):
         super().__init__()
         self.fc = nn.Sequential(
-            nn.Linear(channels, channels // 16, bias=False),
+            nn.Linear(channels, channels // reduction, bias=False),
             nn.ReLU(),
-            nn.Linear(channels // 16, channels, bias=False),
+            nn.Linear(channels // reduction, channels, bias=False),
             nn.Sigmoid(),
         )
 
@@ -31,14 +31,21 @@ class SEBasicBlock(nn.Module):
     """relu(se(bn2(conv2(relu(bn1(conv1(x)))))) + downsample(x)), dropout after it."""
 
     def __init__(
-        self, in_channels: int, channels: int, stride: int, *, downsample: bool, drop: float
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        downsample: bool,
+        reduction: int,
+        drop: float,
     ):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.se = SELayer(channels)
+        self.se = SELayer(channels, reduction)
         self.downsample = nn.Sequential()
         if downsample:
             self.downsample = nn.Sequential(
@@ -67,6 +74,7 @@ class DenseSEResNet(nn.Module):
         depth: int = 6,
         widths: Sequence[int] = (64, 128, 256),
         share: str = "third",
+        se_reduction: int = 16,
         drop: float = 0.0,
     ):
         super().__init__()
@@ -78,7 +86,14 @@ class DenseSEResNet(nn.Module):
             for block in range(depth):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layer.append(
-                    SEBasicBlock(in_channels, channels, stride, downsample=block == 0, drop=drop)
+                    SEBasicBlock(
+                        in_channels,
+                        channels,
+                        stride,
+                        downsample=block == 0,
+                        reduction=se_reduction,
+                        drop=drop,
+                    )
                 )
                 in_channels = channels
             if stage in SHARED_STAGES[share]:

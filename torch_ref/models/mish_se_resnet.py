@@ -12,13 +12,13 @@ ACTIVATIONS = {"mish": nn.Mish, "relu": nn.ReLU}
 class SEBlock(nn.Module):
     """x * sigmoid(conv(act(conv(mean_hw(x))))), (N, C, H, W) -> (N, C, H, W)."""
 
-    def __init__(self, channels: int, activation: str):
+    def __init__(self, channels: int, activation: str, reduction: int):
         super().__init__()
         self.se = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, channels // 16, 1),
+            nn.Conv2d(channels, channels // reduction, 1),
             ACTIVATIONS[activation](),
-            nn.Conv2d(channels // 16, channels, 1),
+            nn.Conv2d(channels // reduction, channels, 1),
             nn.Sigmoid(),
         )
 
@@ -29,13 +29,22 @@ class SEBlock(nn.Module):
 class BasicBlock(nn.Module):
     """act(se(bn2(conv2(act(bn1(conv1(x)))))) + shortcut(x))."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, *, activation: str, se: bool):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        activation: str,
+        se: bool,
+        reduction: int,
+    ):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.se = SEBlock(channels, activation) if se else nn.Sequential()
+        self.se = SEBlock(channels, activation, reduction) if se else nn.Sequential()
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Sequential(
@@ -59,6 +68,7 @@ class MishSEResNet18(nn.Module):
         *,
         activation: str = "mish",
         se: bool = True,
+        se_reduction: int = 16,
         widths: Sequence[int] = (32, 64, 256, 256),
         num_blocks: Sequence[int] = (2, 2, 2, 2),
         drop: float = 0.5,
@@ -67,13 +77,21 @@ class MishSEResNet18(nn.Module):
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.act = ACTIVATIONS[activation]()
+        self.stages = len(widths)
         in_channels = widths[0]
         for stage, (channels, blocks) in enumerate(zip(widths, num_blocks, strict=True)):
             layer = nn.Sequential()
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layer.append(
-                    BasicBlock(in_channels, channels, stride, activation=activation, se=se)
+                    BasicBlock(
+                        in_channels,
+                        channels,
+                        stride,
+                        activation=activation,
+                        se=se,
+                        reduction=se_reduction,
+                    )
                 )
                 in_channels = channels
             setattr(self, f"layer{stage + 1}", layer)
@@ -82,5 +100,6 @@ class MishSEResNet18(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for stage in range(self.stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
         return self.fc(self.dropout(x.mean((2, 3))))

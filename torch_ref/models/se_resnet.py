@@ -11,7 +11,7 @@ from torch_ref.models.layers import Dropout
 class SEBlock(nn.Module):
     """x * sigmoid(conv2(relu(conv1(mean_hw(x))))), (N, C, H, W) -> (N, C, H, W)."""
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels // reduction, 1)
         self.conv2 = nn.Conv2d(channels // reduction, channels, 1)
@@ -33,6 +33,7 @@ class BasicBlock(nn.Module):
         kernel_size: int,
         shortcut_kernel_size: int,
         se: bool,
+        reduction: int,
         drop: float,
     ):
         super().__init__()
@@ -47,7 +48,7 @@ class BasicBlock(nn.Module):
                 nn.Conv2d(in_channels, channels, s, stride, s // 2, bias=False),
                 nn.BatchNorm2d(channels),
             )
-        self.seblock = SEBlock(channels) if se else nn.Sequential()
+        self.seblock = SEBlock(channels, reduction) if se else nn.Sequential()
         self.dropout = Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,6 +69,7 @@ class SEResNet(nn.Module):
         conv_kernel_sizes: Sequence[int] | None = None,
         shortcut_kernel_sizes: Sequence[int] | None = None,
         se: str = "stem",
+        se_reduction: int = 16,
         drop: float = 0.0,
         avg_pool_kernel_size: int | None = None,
     ):
@@ -77,7 +79,7 @@ class SEResNet(nn.Module):
         width = num_channels
         self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.seblock = SEBlock(width) if se == "stem" else nn.Sequential()
+        self.seblock = SEBlock(width, se_reduction) if se == "stem" else nn.Sequential()
         self.residual_layers = nn.ModuleList()
         in_channels = width
         for stage, blocks in enumerate(num_blocks):
@@ -92,6 +94,7 @@ class SEResNet(nn.Module):
                         kernel_size=conv_kernel_sizes[stage],
                         shortcut_kernel_size=shortcut_kernel_sizes[stage],
                         se=se == "block",
+                        reduction=se_reduction,
                         drop=drop,
                     )
                 )
