@@ -41,8 +41,7 @@ class JaxSide:
             lambda units: [evaluator(*weights) for _ in range(units)], len(data.test_labels)
         )
 
-        image = jax.device_put(data.test_images[:1], layout.sharding())
-        self.latency = Work(functools.partial(_one_by_one, _forward(run), weights, image))
+        self.latency = latency(run, weights)
 
     @property
     def state(self) -> TrainState:
@@ -87,6 +86,12 @@ def product(dtype: str, on_cpu: bool) -> tuple[Work, int]:
         result.block_until_ready()
 
     return Work(run, 2 * size**3), size
+
+
+def latency(run: Run, weights: tuple) -> Work:
+    """One test image after the other through the network; weights as (params, stats)."""
+    image = jax.device_put(run.data.test_images[:1], run.task.layout.sharding())
+    return Work(functools.partial(_one_by_one, _forward(run), weights, image))
 
 
 def _forward(run: Run):

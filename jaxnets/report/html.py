@@ -85,6 +85,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool = F
     )
 
 
+def tiles(pairs: Mapping[str, str]) -> str:
+    """Names and figures, each on a card."""
+    cells = (f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items())
+    return f'<dl class="tiles">{"".join(cells)}</dl>'
+
+
 def facts(pairs: Mapping[str, str]) -> str:
     """Names and what they are, a line each."""
     rows = (f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items())

@@ -36,14 +36,21 @@ def render(overview: Sequence[Section], chapters: Sequence[Chapter], picture: Pi
     title = f"Report on {runs[0].name if single else f'{len(runs)} runs'}"
     content = [_head(runs[0], title) if single else _comparison(runs, title)]
     content.append(_contents(overview, chapters))
-    content += [_section(section, "", 2, picture) for section in overview]
+    content += [section_html(section, picture) for section in overview]
     for i, chapter in enumerate(chapters):
         prefix = "" if single else f"run{i + 1}-"
         if not single:
             content.append(_run_head(chapter.run, f"run{i + 1}"))
+        level = 2 if single else 3
         content += [
-            _section(section, prefix, 2 if single else 3, picture) for section in chapter.sections
+            section_html(section, picture, prefix=prefix, level=level)
+            for section in chapter.sections
         ]
+    return document(title, content)
+
+
+def document(title: str, content: Sequence[str]) -> str:
+    """A whole page of the report's look, of what stands one below the other in it."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -64,7 +71,15 @@ def _style() -> str:
     return Template((Path(__file__).parent / "page.css").read_text()).substitute(colours)
 
 
-def _section(section: Section, prefix: str, level: int, picture: Picture) -> str:
+def section_html(
+    section: Section, picture: Picture, *, prefix: str = "", level: int = 2
+) -> str:
+    """A section of the page: its heading, figures and tables.
+
+    Args:
+        prefix: of its anchor.
+        level: of its heading.
+    """
     figures = "".join(
         html.picture(*picture(plot), plot.alt, size=plot.size) for plot in section.plots if plot.alt
     )
@@ -74,22 +89,11 @@ def _section(section: Section, prefix: str, level: int, picture: Picture) -> str
     return (
         f'<section id="{prefix}{section.key}"><h{level}>{escape(section.title)}</h{level}>'
         f'<p class="quiet">{escape(section.about)}</p>'
-        + (
-            f'<div class="figures">{figures}<div>{section.body}</div></div>'
-            if figures
-            else section.body
-        )
-        + "</section>"
+        f"{body}</section>"
     )
 
 
 def _contents(overview: Sequence[Section], chapters: Sequence[Chapter]) -> str:
-    def links(sections: Sequence[Section], prefix: str = "") -> str:
-        return "".join(
-            f'<li><a href="#{prefix}{section.key}">{escape(section.title)}</a></li>'
-            for section in sections
-        )
-
     items = links(overview)
     if len(chapters) == 1:
         items += links(chapters[0].sections)
@@ -97,6 +101,19 @@ def _contents(overview: Sequence[Section], chapters: Sequence[Chapter]) -> str:
         for i, (run, sections) in enumerate(chapters):
             own = f'<a href="#run{i + 1}">{escape(run.name)}</a>'
             items += f'<li class="run">{own}<ul>{links(sections, f"run{i + 1}-")}</ul></li>'
+    return navigation(items)
+
+
+def links(sections: Sequence[Section], prefix: str = "") -> str:
+    """Items of the list of contents."""
+    return "".join(
+        f'<li><a href="#{prefix}{section.key}">{escape(section.title)}</a></li>'
+        for section in sections
+    )
+
+
+def navigation(items: str) -> str:
+    """The list of contents, of items in HTML."""
     return f'<nav aria-labelledby="contents"><h2 id="contents">Contents</h2><ul>{items}</ul></nav>'
 
 
@@ -117,12 +134,11 @@ def _facts(run: RunData) -> str:
         "epoch": f"{run.epoch} of {run.epochs}",
         "parameters": f"{run.parameters:,}",
     }
-    cells = "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in tiles.items())
     about = (
         f"{run.model} on {len(run.labels):,} test images of {run.source}; checkpoint "
         f"{run.checkpoint} of {run.workdir}: step {run.step:,}, epoch {run.epoch}. {selection(run)}"
     )
-    return f'<p class="quiet">{escape(about)}</p><dl class="tiles">{cells}</dl>'
+    return f'<p class="quiet">{escape(about)}</p>{html.tiles(tiles)}'
 
 
 def selection(run: RunData) -> str:

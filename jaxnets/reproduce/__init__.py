@@ -1,7 +1,7 @@
 """Everything in the plan of the results, one row after the other, each in a process of its own.
 
     state        what is done, what is missing and what it would take
-    child        the process of a row: starting it, passing signals on
+    child        the process of a row, started and within
     training     inside it: one seed of a training, its figures, what is kept
     commands     a row of other commands
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import write_text, writing
 from jaxnets.files.regular import parse_json, read_text
-from jaxnets.reproduce import child
 from jaxnets.reproduce.training import RUNS
 from jaxnets.results.plan import Commands, Plan
+from jaxnets.runs import children
 
 SUMMARY = "commands.json"
 
@@ -46,10 +46,10 @@ def run(plan: Plan, row: Commands, deadline: float | None, environment: Mapping[
     for words in row.commands[len(done) :]:
         args = [word.replace("{out}", str(out)) for word in shlex.split(words)]
         started, before = time.monotonic(), _written(out)
-        ended = child.wait(["-m", *args], {**environment, **row.environment}, deadline)
+        ended = children.wait(["-m", *args], {**environment, **row.environment}, deadline)
         if ended.signal:
             return 128 + ended.signal
-        if ended.late:
+        if ended.told:
             print(f"{row.name}: no time for the rest; the same command goes on", flush=True)
             return 0
         # A traceback's exit code is 1 as well: an answer is one that was written down.

@@ -87,6 +87,7 @@ def _read(workdir: Path, target: float | None) -> dict[str, Any]:
         "selected_on": chosen_on(log),
         "last": 100 * log[-1]["eval/accuracy"],
         "best": 100 * best["eval/accuracy"],
+        "val": 100 * best["val/accuracy"] if _has_val(best) else None,
         "seconds": log[-1]["seconds"],
         **_kept(figures(workdir)),
         "to_target": hits[0] if hits and target is not None else None,
@@ -110,8 +111,15 @@ def _kept(found: dict[str, Any]) -> dict[str, Any]:
 
 def _row(runs: Sequence[dict[str, Any]], target: float | None) -> dict[str, Any]:
     first, start = runs[0], runs[0]["start"]
-    keys = ["last", "best", "seconds", *_kept({}), *([] if target is None else ["to_target"])]
-    measured = {key: _statistics([r[key] for r in runs if r[key] is not None]) for key in keys}
+    keys = [
+        "last",
+        "best",
+        "val",
+        "seconds",
+        *_kept({}),
+        *([] if target is None else ["to_target"]),
+    ]
+    measured = {key: statistics_of([r[key] for r in runs if r[key] is not None]) for key in keys}
     return {
         **{key: first[key] for key in ("name", "epochs", "selected_on")},
         "epochs_done": min(run["epochs_done"] for run in runs),
@@ -125,7 +133,8 @@ def _row(runs: Sequence[dict[str, Any]], target: float | None) -> dict[str, Any]
     }
 
 
-def _statistics(values: Sequence[float]) -> dict[str, Any]:
+def statistics_of(values: Sequence[float]) -> dict[str, Any]:
+    """Count, mean and standard deviation (n - 1) of one figure over runs."""
     return {
         "n": len(values),
         "mean": statistics.fmean(values) if values else None,
