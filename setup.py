@@ -3,7 +3,12 @@
 from setuptools import find_packages, setup
 
 # Folders of the repository that installed commands find by name.
-FOLDERS = {"jaxnets.recipes": "configs", "jaxnets.pretrained.files": "weights"}
+FOLDERS = {
+    "jaxnets.recipes": "configs",
+    "jaxnets.recipes.ablations": "configs/ablations",
+    "jaxnets.recipes.spaces": "configs/spaces",
+    "jaxnets.pretrained.files": "weights",
+}
 
 setup(
     packages=[*find_packages(include=["jaxnets*", "torch_ref*"]), *FOLDERS],

@@ -12,6 +12,7 @@ COMMANDS = {
     "report": "one HTML page about one run or several",
     "results": "sums up runs, with mean and deviation over seeds",
     "reproduce": "runs what is missing of the published results, and keeps it",
+    "sweep": "trains a recipe with many settings: grids, searches, ablations",
     "port": "moves weights and whole runs between JAX and PyTorch",
     "parity": "compares a network of each framework, layer by layer or step by step",
     "bench": "speed of training, evaluation and latency, beside PyTorch",

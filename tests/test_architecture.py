@@ -29,7 +29,7 @@ RANKS = (
     ("port",),
     ("bench", "parity"),
     ("evaluate", "predict", "results", "__main__"),
-    ("reproduce",),
+    ("reproduce", "sweep"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 COMMANDS = len(RANKS)

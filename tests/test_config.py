@@ -272,6 +272,9 @@ def test_a_wheel_has_the_recipes_and_weights(tmp_path):
         assert {str(p) for p in Path(folder).glob("**/*.py")} <= set(names)
     assert {f"jaxnets/recipes/{name}.py" for name in RECIPES} <= set(names)
     assert {f"jaxnets/pretrained/files/{p.name}" for p in Path("weights").iterdir()} <= set(names)
+    below = [path.relative_to("configs") for path in Path("configs").glob("*/*.py")]
+    assert len(below) > 8
+    assert {f"jaxnets/recipes/{path}" for path in below} <= set(names)
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,15 @@ from PIL import Image
 import jaxnets
 from jaxnets.models import create_model
 from jaxnets.port import to_state_dict
+from jaxnets.sweep import child
+from tests import sweep_fakes
 from tests.commands import main_of
 from tests.test_architecture import RANK
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 # The README first: in this order later commands find what earlier ones wrote.
-DOCS = ("data", "training", "porting", "parity", "performance", "development")
+DOCS = ("data", "training", "porting", "parity", "performance", "sweeps", "development")
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
@@ -108,6 +110,9 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
         args += ["--config.num_epochs=1"] if quick else ALWAYS
     if module == "jaxnets.parity" and recipe is not None:
         args = [*replaced(args, {"--steps": "3"}), "--config.batch_size=16"]
+    if module == "jaxnets.sweep":  # its trainings have tests of their own
+        monkeypatch.setattr(child, "train", sweep_fakes.train)
+        args = replaced(args, {"--trials": "2"})
     if module == "jaxnets.bench":
         return run_bench(args, folder)
     monkeypatch.chdir(folder)
