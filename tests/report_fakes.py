@@ -33,7 +33,7 @@ class Page(HTMLParser):
         return [attrs[attribute] for _, attrs in self.tags if attribute in attrs]
 
 
-def assert_self_contained(page: Page) -> None:
+def assert_self_contained(page: Page, *, least_images: int = 10, least_links: int = 8) -> None:
     tags = Counter(tag for tag, _ in page.tags)
     assert not tags.keys() & {"script", "iframe", "object", "embed", "video", "base", "form"}
     for attribute in ("src", "srcset", "href"):
@@ -43,12 +43,12 @@ def assert_self_contained(page: Page) -> None:
     assert "@import" not in page.source
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     images = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(images) > 10
+    assert len(images) > least_images
     assert all(attrs["alt"].strip() for attrs in images)
     ids = page.all("id")
     assert len(set(ids)) == len(ids)
     links = [url[1:] for url in page.all("href") if url.startswith("#")]
-    assert len(links) > 8
+    assert len(links) > least_links
     assert set(links) <= set(ids)
 
 

@@ -91,6 +91,23 @@ def assert_same(got, want):
         ),
         Model("resnet18", 100, {"num_blocks": (2, 2, 2, 2), "num_channels": 64}),
         *(Model(f"cifar100_v{i}", 100, {"width": 0.25}) for i in range(1, 6)),
+        Model(
+            "se_resnet",
+            10,
+            {"num_blocks": (1, 1), "num_channels": 12, "se": "stem", "se_reduction": 3},
+        ),
+        Model(
+            "mish_se_resnet18",
+            10,
+            {"se": True, "widths": (8, 16, 16, 32, 32), "num_blocks": (1,) * 5, "se_reduction": 4},
+        ),
+        Model("mish_se_resnet18", 10, {"se": False, "widths": (8, 8), "num_blocks": (1, 2)}),
+        Model(
+            "dense_se_resnet",
+            10,
+            {"depth": 2, "widths": (16, 32, 32), "se_reduction": 4, "share": "all"},
+        ),
+        Model("cifar100_v5", 100, {"width": 0.25, "cell": "residual+fire+residual+fire"}),
     ],
     ids=str,
 )

@@ -126,7 +126,7 @@ def test_trainings_as_they_are(tmp_path, command, monkeypatch):
         "--workdir sweeps/a/trial0/seed0"
     )
     assert refused["state"] == "refused"
-    assert "choose one of stem, block, none" in refused["why"]
+    assert "did you mean 'none'?" in refused["why"]
     evaluated = command("jaxnets.evaluate", "--workdir", "sweeps/a/trial0/seed0")
     assert evaluated.code == 0, evaluated.err
 
@@ -193,7 +193,7 @@ MISTAKES = {
     "no key": (["--grid", ".1,.2"], "a key and its values"),
     "a value twice": (["--grid", "optim.lr=.1,.1"], "there twice"),
     "a key twice": (["--grid", "optim.lr=.1", "--grid", "optim.lr=.2"], "there twice"),
-    "nothing": ([], "--grid or --space"),
+    "nothing": ([], "--grid, --space or --ablation"),
     "trials of a grid": (["--grid", "optim.lr=.1", "--trials=3"], "a grid is trained whole"),
     "no workdir": (["--grid", "optim.lr=.1", "--workdir="], "--workdir"),
     "a storage": (["--grid", "optim.lr=.1", "--storage=sqlite:////proc/a.db"], "cannot be"),

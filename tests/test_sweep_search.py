@@ -146,7 +146,7 @@ def test_mistakes(here, command, refused):
         assert said in refused("jaxnets.sweep", *arguments())
         assert not Path("a").exists()
     Path("space.py").unlink()
-    assert "--space space.py: cannot be read" in refused("jaxnets.sweep", *arguments())
+    assert "unknown file --space 'space.py'" in refused("jaxnets.sweep", *arguments())
 
 
 def test_a_space_that_raises_later_ends_it(here, refused):

@@ -28,8 +28,7 @@ def space(trial, config):
     optim.lookahead.enabled = trial.suggest_categorical("lookahead", (False, True))
     schedule.name = trial.suggest_categorical("schedule", ("cosine", "one_cycle"))
     schedule.per = "step"
-    schedule.max_lr = optim.lr
-    schedule.warmup_epochs = 0.0
+    schedule.max_lr, schedule.end_lr, schedule.warmup_epochs = optim.lr, 0.0, 0.0
     config.augment.ops = AUGMENTATIONS[trial.suggest_categorical("augmentation", [*AUGMENTATIONS])]
     config.loss.label_smoothing = trial.suggest_categorical("smoothing", (0.0, 0.1))
     config.model.drop = trial.suggest_float("drop", 0.0, 0.3, step=0.1)

@@ -63,14 +63,18 @@ class Ablation:
 
 
 def named(given: str, folder: str) -> Path:
-    """A file by its path, or by its name among those of configs/FOLDER that come with jaxnets."""
+    """A file by its path, or by its name among those of configs/FOLDER that come with jaxnets.
+
+    Raises:
+        UserError: there is none, with the nearest name.
+    """
     if Path(given).is_file():
         return Path(given)
     beside = next(iter(recipes.recipes().values())).parent / folder
     known = {path.stem: path for path in sorted(beside.glob("[!_]*.py"))}
     if given in known:
         return known[given]
-    raise unknown(f"file of {folder}", given, known)
+    raise unknown(f"file --{folder[:-1]}", given, known)
 
 
 def read(path: Path) -> tuple[str, dict[str, Setting]]:

@@ -26,7 +26,7 @@ def measure(rows: Sequence[Row]) -> dict[int, float]:
         runtime.setup(config.dtype)
         run = build(config, synthetic(config, jax.default_backend() == "cpu"))
         layout = run.task.layout
-        weights = layout.take(layout.put((run.state.params, run.state.stats)))
+        weights = layout.unreplicate(layout.replicate((run.state.params, run.state.stats)))
         works[str(row.number)] = answering(run, weights)
     found = alternate(works, REPEATS, SECONDS)
     return {int(number): 1e3 / rates.median for number, rates in found.items()}
