@@ -71,9 +71,7 @@ def _style() -> str:
     return Template((Path(__file__).parent / "page.css").read_text()).substitute(colours)
 
 
-def section_html(
-    section: Section, picture: Picture, *, prefix: str = "", level: int = 2
-) -> str:
+def section_html(section: Section, picture: Picture, *, prefix: str = "", level: int = 2) -> str:
     """A section of the page: its heading, figures and tables.
 
     Args:

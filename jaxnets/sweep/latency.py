@@ -15,7 +15,7 @@ def measure(rows: Sequence[Row]) -> dict[int, float]:
     import jax
 
     from jaxnets.bench.case import synthetic
-    from jaxnets.bench.ours import answering
+    from jaxnets.bench.jax_side import latency
     from jaxnets.bench.timing import alternate
     from jaxnets.devices import runtime
     from jaxnets.train.task import build
@@ -27,7 +27,7 @@ def measure(rows: Sequence[Row]) -> dict[int, float]:
         run = build(config, synthetic(config, jax.default_backend() == "cpu"))
         layout = run.task.layout
         weights = layout.unreplicate(layout.replicate((run.state.params, run.state.stats)))
-        works[str(row.number)] = answering(run, weights)
+        works[str(row.number)] = latency(run, weights)
     found = alternate(works, REPEATS, SECONDS)
     return {int(number): 1e3 / rates.median for number, rates in found.items()}
 

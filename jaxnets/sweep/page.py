@@ -10,7 +10,7 @@ from jaxnets.report import html
 from jaxnets.report import page as pages
 from jaxnets.report.figure import DARK, LIGHT, to_png
 from jaxnets.report.figure import write as write_file
-from jaxnets.report.part import Part, Plot
+from jaxnets.report.sections import Plot, Section
 from jaxnets.results.summary import mean
 from jaxnets.sweep import analysis, figures, found
 from jaxnets.sweep.found import Row
@@ -118,7 +118,10 @@ def write(shown: Shown, folder: Path) -> list[Path]:
     content = [
         f"<header><h1>{html.escape(title)}</h1>{_head(shown)}</header>",
         pages.navigation(pages.links(parts)),
-        *(pages.section(part, lambda plot: (light[id(plot)], dark[id(plot)])) for part in parts),
+        *(
+            pages.section_html(part, lambda plot: (light[id(plot)], dark[id(plot)]))
+            for part in parts
+        ),
     ]
     written = found.write(shown.rows, folder)
     for part in parts:
@@ -159,7 +162,7 @@ def export(shown: Shown, path: Path) -> None:
     write_text(path, f"{first}\n\n{said}\n\n{command}\n{rest}")
 
 
-def _parts(shown: Shown) -> list[Part]:
+def _parts(shown: Shown) -> list[Section]:
     made = [_best(shown)]
     if shown.importance:
         made.append(_importance(shown.importance))
@@ -190,10 +193,10 @@ def _measure_text(shown: Shown) -> str:
     return "Trials are compared by the accuracy on the test set after the last epoch."
 
 
-def _best(shown: Shown) -> Part:
+def _best(shown: Shown) -> Section:
     rows = list(shown.best[:SHOWN])
     plot = _settings(shown.rows) if shown.is_listed else None
-    return Part(
+    return Section(
         "best",
         "Best trials",
         "Means over the seeds, and the standard deviation (n - 1) where there are several.",
@@ -222,9 +225,9 @@ def _which(row: Row) -> str:
     return "last" if row.runs[0]["val"] is None else "val"
 
 
-def _importance(shares: Mapping[str, float]) -> Part:
+def _importance(shares: Mapping[str, float]) -> Section:
     listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
-    return Part(
+    return Section(
         "importance",
         "Importance",
         "The share of each key in how much the accuracy varies over the trials that are done "
@@ -240,9 +243,9 @@ def _importance(shares: Mapping[str, float]) -> Part:
     )
 
 
-def _history(shown: Shown) -> Part:
+def _history(shown: Shown) -> Section:
     best = shown.best[0]
-    return Part(
+    return Section(
         "history",
         "History",
         "Each trial in the order in which it was begun, and the best one so far. A cross is what a "
@@ -258,7 +261,7 @@ def _history(shown: Shown) -> Part:
     )
 
 
-def _front(shown: Shown, front: Front) -> Part:
+def _front(shown: Shown, front: Front) -> Section:
     heads = ("trial", front.unit, "accuracy", *found.keys(front.rows))
     rows = [
         (
@@ -269,7 +272,7 @@ def _front(shown: Shown, front: Front) -> Part:
         )
         for row in front.rows
     ]
-    return Part(
+    return Section(
         f"front_{front.key}",
         f"Accuracy against {front.key}",
         "The trials that no other one beats in both (Pareto front).",
@@ -292,8 +295,8 @@ def _front_plot(best: Sequence[Row], front: Front) -> Plot:
     )
 
 
-def _all(shown: Shown) -> Part:
-    return Part(
+def _all(shown: Shown) -> Section:
+    return Section(
         "trials",
         "All trials",
         "What every trial was, and what became of it.",
@@ -308,7 +311,7 @@ def _table(rows: Sequence[Row]) -> str:
     return html.table([*columns], list(zip(*columns.values(), strict=True)))
 
 
-def _definition(shown: Shown) -> Part:
+def _definition(shown: Shown) -> Section:
     said = shown.kept["sweep"]
     facts = {key: str(value) for key, value in said.items() if key not in ("config", "space")}
     facts["model"] = str(said["config"].get("model.name"))
@@ -318,4 +321,4 @@ def _definition(shown: Shown) -> Part:
         body += html.details("The space", f"<pre>{html.escape(said['space'])}</pre>")
     keys = html.table(("key", "value"), [(k, str(v)) for k, v in said["config"].items()])
     body += html.details("The recipe", keys)
-    return Part("sweep", "The sweep", "What it was asked to do.", (), None, body)
+    return Section("sweep", "The sweep", "What it was asked to do.", (), None, body)
