@@ -39,7 +39,12 @@ def swept(tmp_path_factory):
         grid = ["--grid", f"optim.lr=.1,.3,{FAILS}", "--grid", "model.num_channels=4,8"]
         common = ["--config", str(TINY)]
         assert main([*common, *grid, "--seeds=2", "--workdir=sweeps/grid"]) == 1
-        search = ["--space=space.py", "--trials=8", "--config.data.val_fraction=.1"]
+        search = [
+            "--space=space.py",
+            "--trials=8",
+            "--pruner=none",
+            "--config.data.val_fraction=.1",
+        ]
         code = main([*common, *search, "--budget=40000", "--workdir=sweeps/search"])
         assert code == 0
     return folder
