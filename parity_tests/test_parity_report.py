@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
+import torch
 
 from jaxnets.parity.report import judge, table
-from jaxnets.parity.trainings import Row, Side
+from jaxnets.parity.trainings import Row, Side, _distance
 
 SIDE = Side(lr=0.1, loss=1.0, grad_norm=1.0)
 
@@ -36,3 +38,22 @@ def test_the_table_has_the_first_and_the_last_row(count):
     steps = [int(line.split()[0]) for line in table(rows).splitlines()[1:]]
     assert len(steps) == min(count, 10)
     assert (steps[0], steps[-1]) == (1, count)
+
+
+@pytest.mark.parametrize("value", [1e30, -1e200, float("inf"), float("nan")])
+def test_figures_of_any_size_keep_their_columns(value):
+    side = Side(lr=value, loss=value, grad_norm=value)
+    usual, huge = (
+        table([Row(1, s, s, d, d, "a")]).splitlines()[1] for s, d in ((SIDE, 0), (side, value))
+    )
+    assert len(huge) == len(usual)
+    assert [float(text) for text in huge.split()[1:]] == pytest.approx([value] * 7, nan_ok=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_beyond_all_bounds_are_apart_without_a_warning():
+    weights = {"a": np.full(2, 1e300), "b": np.array([np.inf])}
+    distance, _ = _distance(weights, [(k, torch.tensor(-v)) for k, v in weights.items()])
+    assert not np.isfinite(distance)
+    inf = {"b": weights["b"]}
+    assert np.isnan(_distance(inf, [("b", torch.tensor([np.inf]))])[0])

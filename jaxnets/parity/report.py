@@ -49,11 +49,20 @@ def judge(rows: Sequence[Row], dtype: str, tolerance: float | None) -> Verdict:
 
 def line(row: Row) -> str:
     """A row under HEADER."""
+    sides = [
+        f"{_fixed(side.loss, width, 6)} {_fixed(side.grad_norm, 10, 4)}"
+        for side, width in ((row.jax, 11), (row.torch, 12))
+    ]
     return (
-        f"{row.step:6d} {row.jax.lr:10.6f} {row.jax.loss:11.6f} {row.jax.grad_norm:10.4f} "
-        f"{row.torch.loss:12.6f} {row.torch.grad_norm:10.4f} "
+        f"{row.step:6d} {_fixed(row.jax.lr, 10, 6)} {' '.join(sides)} "
         f"{row.parameters:18.2e} {row.statistics:11.2e}"
     )
+
+
+def _fixed(value: float, width: int, digits: int) -> str:
+    """With so many digits after the point, or with an exponent where those do not fit."""
+    text = f"{value:{width}.{digits}f}"
+    return text if len(text) <= width else f"{value:{width}.2e}"
 
 
 def table(rows: Sequence[Row], most: int = 10) -> str:
