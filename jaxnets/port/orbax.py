@@ -221,8 +221,10 @@ def _restore(item: Path) -> Any:
         # Else float64 comes back as float32.
         with jax.enable_x64(True), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
             path = item.absolute()
-            tree = orbax.metadata(path).item_metadata.tree
-            size = sum(map(_bytes, jax.tree.leaves(tree)))
+            found = orbax.metadata(path).item_metadata
+            if found is None:
+                raise ValueError("what its arrays are cannot be read")
+            size = sum(map(_bytes, jax.tree.leaves(found.tree)))
             stored = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
             if size > _SMALL + _RATIO * stored:
                 raise ValueError(f"{size:,} bytes of arrays in {stored:,} of files")
