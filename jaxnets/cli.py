@@ -201,12 +201,22 @@ def recipe(args: argparse.Namespace) -> Any:
 
 
 def trainer(module: str, description: str | None, *, suffix: str = "") -> Parser:
-    """A trainer's flags: those of a recipe, and --workdir; its default ends in `suffix`."""
+    """A trainer's flags: those of a recipe, --workdir, whose default ends in `suffix`, --init."""
     parser = Parser(module, description)
     parser.add_recipe()
     default = f"default: runs/NAME{suffix}, the recipe's name"
     parser.add_argument(
         "--workdir", type=Path, metavar="DIR", help=f"where everything goes ({default})"
+    )
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="NAME|WORKDIR|FILE",
+        help="start from published weights, a run's best ones, or a .pt or .safetensors file; a "
+        "last layer for other classes is drawn anew (default: all are drawn)",
+    )
+    parser.add_argument(
+        "--init-strict", action="store_true", help="with --init: the last layer must fit too"
     )
     parser.set_defaults(suffix=suffix)
     return parser
@@ -218,6 +228,8 @@ def training(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, A
     config = recipe(args)
     if config is not None and args.workdir is None:
         args.workdir = Path(f"runs/{config.name}{args.suffix}")
+    if args.init_strict and args.init is None:
+        raise UserError("--init-strict: is about --init, which is not given")
     return args, config
 
 

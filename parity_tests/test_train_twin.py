@@ -303,7 +303,7 @@ def test_options_of_a_network_are_refused_in_the_same_line(name, options):
         (torch_ref.train, "--config.optim.lr=1e30", "the loss or the gradients are not finite"),
         (torch_ref.train, "--init=absent.pt", "--init absent.pt: no such file"),
         (torch_ref.train, f"--init={CONFIG}", "not a .pt or .safetensors file"),
-        (torch_ref.train, "--init=other.safetensors", "the initial weights: Error(s) in loading"),
+        (torch_ref.train, "--init=other.safetensors", "do not fit the model: Error(s) in loading"),
         (parity, "--steps=0", "--steps 0: a whole number, at least 1"),
         (parity, "--steps=few", "--steps"),
         (parity, "--step=3", "did you mean --steps?"),

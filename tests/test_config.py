@@ -158,6 +158,7 @@ DEFAULTS = {
     "optim.clip": "none",
     "optim.clip_at": 0.1,
     "optim.eps": 1e-8,
+    "optim.freeze": [],
     "optim.lookahead.alpha": 0.5,
     "optim.lookahead.enabled": False,
     "optim.lookahead.first_sync": None,

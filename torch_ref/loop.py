@@ -189,7 +189,8 @@ def _evaluated_weights(config: Any, task: Task) -> Iterator[None]:
     if config.eval_weights == "fast":
         yield
         return
-    params = [*task.net.parameters()]
+    groups = task.optimizer.optimizer.param_groups  # of these there are slow ones
+    params = [p for group in groups for p in group["params"]]
     fast = [p.clone() for p in params]
     for p, slow in zip(params, task.optimizer.optimizer.slow, strict=True):
         p.copy_(slow)

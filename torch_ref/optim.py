@@ -1,6 +1,7 @@
 """The optimizer of a recipe, out of genuine `torch.optim` parts, and Lookahead."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -104,7 +105,8 @@ class Optimizer:
             torch.nn.utils.clip_grad_value_(params, self.clip_at)
         elif self.clip == "norm":
             torch.nn.utils.clip_grad_norm_(params, self.clip_at)
-        self.optimizer.step()
+        with _scaled(self.optimizer.param_groups):
+            self.optimizer.step()
         self.count += 1
         if self.restart and self.count % self.restart == 0:
             self.scheduler = self.make_scheduler()
@@ -125,8 +127,36 @@ class Optimizer:
         self.count = state["count"]
 
 
+@contextlib.contextmanager
+def _scaled(groups: Iterable[dict[str, Any]]) -> Iterator[None]:
+    """Meanwhile each group has its learning rate: the schedule's times its factor, as in timm.
+
+    Schedulers go on from the rate that they set: they must not see the factor.
+    """
+    groups = [group for group in groups if "lr_scale" in group]
+    before = [group["lr"] for group in groups]
+    for group in groups:
+        group["lr"] = group["lr"] * group["lr_scale"]
+    yield
+    for group, lr in zip(groups, before, strict=True):
+        group["lr"] = lr
+
+
+def groups(
+    named: Mapping[str, torch.nn.Parameter], scales: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Parameter groups, one for each factor of the learning rate, by the parameters' names.
+
+    They keep the names, by which a state_dict says which parameter is which.
+    """
+    found: dict[float, list[tuple[str, torch.nn.Parameter]]] = {}
+    for name, parameter in named.items():
+        found.setdefault(scales.get(name, 1.0), []).append((name, parameter))
+    return [{"params": members, "lr_scale": factor} for factor, members in found.items()]
+
+
 def make_optimizer(
-    params: Iterable[torch.nn.Parameter],
+    params: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
     optim_config: Any,
     schedule_config: Any,
     *,
@@ -138,6 +168,9 @@ def make_optimizer(
     Call `zero_grad()`, backward, `step()`; everything else happens inside. Beyond the run one_cycle
     holds its last learning rate, where torch alone would raise. Unknown names and what torch
     refuses raise ValueError; the ranges are not checked further.
+
+    Args:
+        params: those to train, or what `groups` makes of them.
     """
     inner = _inner(params, optim_config)
     by_epoch = _get(schedule_config, "per", "epoch") == "epoch"

@@ -37,6 +37,8 @@ class Task(NamedTuple):
     seed: int
     batch_size: int
     steps_per_epoch: int
+    fixed_norms: Sequence[nn.Module] = ()
+    """BatchNorm layers that keep their running statistics, and use them in training too."""
 
 
 class Totals(NamedTuple):
@@ -73,6 +75,8 @@ def train_step(task: Task, step: int, images: Tensor, labels: Tensor) -> Totals:
     images = task.augment(augment_key(task.seed, step), images)
     labels = labels.to(task.device)
     task.net.train()
+    for norm in task.fixed_norms:
+        norm.eval()
     torch.manual_seed(_dropout_seed(task.seed, step))
     logits = _logits(task, images)
     loss = F.cross_entropy(logits, labels, label_smoothing=task.label_smoothing)

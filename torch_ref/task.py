@@ -1,8 +1,7 @@
 """From a configuration to a network in training."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,22 +9,27 @@ from torch import Tensor, nn
 
 from jaxnets import checks
 from jaxnets.config import model_options
+from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
-from jaxnets.files import pt_check
-from jaxnets.files.regular import open_file, read_bytes
 from torch_ref.augment import make_augment
 from torch_ref.models import create_model
-from torch_ref.optim import make_optimizer
+from torch_ref.optim import groups, make_optimizer
 from torch_ref.step import Task, param_dtype
 
 
-def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = None) -> Task:
+def build(
+    config: Any,
+    data: Dataset,
+    weights: Mapping[str, Tensor] | None = None,
+    fill: Callable[[nn.Module], None] | None = None,
+) -> Task:
     """Everything a run needs, on the GPU if there is one.
 
     Args:
         weights: the initial ones; if left out they are torch's own, drawn from `config.seed`.
+        fill: puts others into the network.
 
     Raises:
         UserError: a value of the configuration, or weights, that do not fit.
@@ -36,6 +40,7 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
     with _blaming("config"):
         augment = make_augment(config.augment)
     net = _network(config, len(data.class_names))
+    found = parts(config.optim, parameter_names(net))
     with _blaming("config.model"):
         height, width, _ = data.train_images.shape[1:]
         with torch.no_grad():  # what the options cannot compute, they say here
@@ -45,10 +50,15 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
     if weights is not None:  # before the optimizer: Lookahead's slow weights start here too
         with _blaming("the initial weights"):
             net.load_state_dict(weights)
+    if fill is not None:
+        fill(net)
     steps = steps_per_epoch(count, config.batch_size)
     with _blaming("config.optim or config.schedule"):
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(name not in found.frozen)
+        trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
         optimizer = make_optimizer(
-            net.parameters(),
+            groups(trained, found.scales) if found.scales else trained.values(),
             config.optim,
             config.schedule,
             steps_per_epoch=steps,
@@ -56,6 +66,7 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
         )
     return Task(
         net=net,
+        fixed_norms=_fixed_norms(net),
         optimizer=optimizer,
         augment=augment,
         mean=config.data.mean,
@@ -69,6 +80,22 @@ def build(config: Any, data: Dataset, weights: Mapping[str, Tensor] | None = Non
     )
 
 
+def parameter_names(net: nn.Module) -> dict[str, list[str]]:
+    """Every parameter by its first name, with all the names that it has."""
+    found: dict[Tensor, list[str]] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        found.setdefault(parameter, []).append(name)
+    return {names[0]: names for names in found.values()}
+
+
+def _fixed_norms(net: nn.Module) -> tuple[nn.Module, ...]:
+    """The BatchNorm layers of which every parameter is frozen."""
+    norms = {name: m for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    frozen = [id(p) for p in net.parameters() if not p.requires_grad]
+    fixed = frozen_norms(frozen, {k: map(id, m.parameters()) for k, m in norms.items()})
+    return tuple(norms[name] for name in fixed)
+
+
 def _network(config: Any, data_classes: int) -> nn.Module:
     """The network of `config.model`, its initial weights drawn from `config.seed`."""
     num_classes, options = model_options(config, data_classes)
@@ -80,27 +107,6 @@ def _network(config: Any, data_classes: int) -> nn.Module:
         return create_model(config.model.name, num_classes, **options)
     except UserError as e:
         raise UserError(f"config.model: {e}") from e
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state_dict of a .pt file, bare or under `net`, or of a .safetensors file.
-
-    Raises:
-        UserError: no such file, or not one of weights.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load
-
-            return load(read_bytes(path))
-        with open_file(path) as file:
-            pt_check.check(file)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        return content.get("net", content)
-    except FileNotFoundError as e:
-        raise UserError(f"--init {path}: no such file") from e
-    except Exception as e:  # its text would advise to open the file in a way that may run code
-        raise UserError(f"--init {path}: not a .pt or .safetensors file of weights") from e
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def default_config() -> Any:
     a.auto_augment = ConfigDict({"policy": "cifar10"})  # cifar10, imagenet
     a.erasing = ConfigDict({"p": 0.5, "scale": (0.02, 0.33), "ratio": (0.3, 3.3)})
 
-    c.optim = o = ConfigDict()
+    c.optim = o = ConfigDict(convert_dict=False)  # prefixes have dots, which no section has
     o.name = "sgd"  # sgd, adam, adamw
     o.lr = 0.1
     o.momentum, o.nesterov = 0.9, False  # sgd
@@ -67,6 +67,8 @@ def default_config() -> Any:
     o.clip, o.clip_at = "none", 0.1  # none, value, norm
     o.lookahead = ConfigDict({"enabled": False, "k": 5, "alpha": 0.5})
     o.lookahead.first_sync = config_dict.placeholder(int)  # None: after step k; 1: after step 1
+    o.freeze = ()  # prefixes of PyTorch's names: conv1, residual_layers.0; what begins so stays
+    o.lr_scale = {}  # of the same prefixes, factors of the learning rate: {"linear": 10.0}
 
     c.schedule = s = ConfigDict()
     s.name = "constant"  # constant, cosine, warm_restarts, multistep, one_cycle
@@ -165,6 +167,7 @@ def validate(config: Any) -> None:
         checks.require(fits, f"config.data.{key}", data[key], only)
     if config.stop_after_minutes is not None:
         checks.number("config.stop_after_minutes", config.stop_after_minutes, "(0, inf)")
+    _check_parts(config.optim)
     if config.eval_weights == "slow" and not config.optim.lookahead.enabled:
         raise UserError("config.eval_weights=slow: only with config.optim.lookahead.enabled=True")
     for key in ("mean", "std"):
@@ -173,3 +176,13 @@ def validate(config: Any) -> None:
         fits = fits and all(math.isfinite(v) and (key == "mean" or v > 0) for v in numbers)
         allowed = "three numbers, those of std above 0"
         checks.require(fits, f"config.data.{key}", numbers, allowed)
+
+
+def _check_parts(optim: Any) -> None:
+    """Raises a UserError unless freeze lists prefixes and lr_scale gives each a factor."""
+    fits = all(isinstance(prefix, str) and prefix for prefix in optim.freeze)
+    allowed = "prefixes of PyTorch's names, such as conv1"
+    checks.require(fits, "config.optim.freeze", optim.freeze, allowed)
+    for prefix, factor in flatten(optim.lr_scale).items():
+        allowed = "a number > 0; config.optim.freeze holds parameters fixed"
+        checks.number(f"config.optim.lr_scale.{prefix}", factor, "(0, inf)", allowed)

@@ -45,6 +45,7 @@ def _override(config: Any, overrides: Sequence[str]) -> str | None:
     import absl.flags
     from ml_collections import config_flags
 
+    overrides = _set_parts(config.optim, overrides)
     given = dict(_keys_given(overrides))
     note = _switch_model(config.model, given.get("model.name") or config.model.name)
     _list_options(config.model, given)
@@ -61,7 +62,38 @@ def _override(config: Any, overrides: Sequence[str]) -> str | None:
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
     config.augment.ops = _listed(config.augment.ops)
+    config.optim.freeze = _listed(config.optim.freeze)
     return note
+
+
+def _set_parts(optim: Any, overrides: Sequence[str]) -> list[str]:
+    """Sets --config.optim.freeze=PREFIX,... and .lr_scale.PREFIX=FACTOR; returns the others.
+
+    Prefixes have dots, which absl would take for keys within keys.
+    """
+    rest, left = [], [*overrides]
+    while left:
+        override = left.pop(0)
+        found = re.match(
+            r"--?config\.optim\.(freeze|lr_scale)(?:\.([^=]*))?(?:=(.*))?$", override, re.S
+        )
+        if found is None:
+            rest.append(override)
+            continue
+        kind, prefix, text = found.groups()
+        if text is None and left and not left[0].startswith("--"):
+            text = left.pop(0)
+        if kind == "freeze" and not prefix and text:
+            optim.freeze = _listed((text,))
+            continue
+        try:
+            optim.lr_scale = {**flatten(optim.lr_scale), prefix or "": float(text or "")}
+        except ValueError:
+            prefix = None
+        if not prefix or kind == "freeze":
+            example = "freeze=conv1,bn1" if kind == "freeze" else "lr_scale.linear=10"
+            raise UserError(f"{override}: write it as --config.optim.{example}")
+    return rest
 
 
 def _keys_given(overrides: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -176,7 +208,7 @@ def _check_keys(path: Path, config: Any) -> None:
     known = flatten(default_config().to_dict())
     keys = flatten(config.to_dict())
     for key in keys.keys() - known.keys():
-        if not key.startswith("model."):
+        if not key.startswith(("model.", "optim.lr_scale.")):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             raise _no_such_key(path, key, near[0] if near else None)
     for key in sorted(known.keys() - keys.keys()):

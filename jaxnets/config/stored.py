@@ -44,7 +44,8 @@ def from_json(text: str) -> Any:
     model = given.get("model") if isinstance(given, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("name"), str):
         raise ValueError("no configuration with a model in it")
-    return ConfigDict(_merged(default_config().to_dict(), given))
+    # Prefixes, which are keys too, have dots.
+    return ConfigDict(_merged(default_config().to_dict(), given), allow_dotted_keys=True)
 
 
 def _merged(default: dict[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

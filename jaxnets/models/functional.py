@@ -19,6 +19,14 @@ class Network(NamedTuple):
     rng_paths: tuple[tuple, ...]
     unused: tuple[str, ...] = ()
     """Prefixes of parameters that the forward pass never reads; no optimizer touches them."""
+    frozen: frozenset[str] = frozenset()
+    """Parameters that training leaves as they are."""
+    fixed_norms: tuple[str, ...] = ()
+    """BatchNorm layers that keep their running statistics, and use them in training too."""
+
+    def trained(self, params: Arrays) -> Arrays:
+        """The parameters that training changes."""
+        return {k: v for k, v in params.items() if k not in self.frozen}
 
     def merge(self, params: Arrays, stats: Arrays, key: jax.Array | None = None) -> nnx.Module:
         """The module again.  Every dropout layer gets its own stream, folded from `key`."""
@@ -52,6 +60,9 @@ class Network(NamedTuple):
         model = self.merge(params, stats, key)
         if train:
             model.train()
+            for path, module in nnx.iter_modules(model) if self.fixed_norms else ():
+                if ".".join(map(str, path)) in self.fixed_norms:
+                    module.eval()
             with batch_scope(axis_name, mask):
                 return model(images), flat(model, nnx.BatchStat)
         model.eval()

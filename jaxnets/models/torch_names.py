@@ -110,6 +110,15 @@ def parameters(entries: Sequence[Slot]) -> list[Slot]:
     return [slot for slot in entries if first.get(slot.path) is slot]
 
 
+def parameter_names(entries: Sequence[Slot]) -> dict[str, list[str]]:
+    """Every parameter by its NNX path, with all of its PyTorch names: a shared one has many."""
+    found: dict[str, list[str]] = {}
+    for slot in entries:
+        if isinstance(slot.variable, nnx.Param):
+            found.setdefault(slot.path, []).append(slot.name)
+    return found
+
+
 def to_state_dict(model: nnx.Module) -> StateDict:
     """The model's parameters and statistics under PyTorch's names and in its layouts: copies."""
     out = {}

@@ -1,6 +1,7 @@
 """From `config.optim` and `config.schedule` to an optimizer, every value checked on the way."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import optax
@@ -30,7 +31,12 @@ class Optimizer(NamedTuple):
 
 
 def make_optimizer(
-    optim_config: Any, schedule_config: Any, *, steps_per_epoch: int, num_epochs: int
+    optim_config: Any,
+    schedule_config: Any,
+    *,
+    steps_per_epoch: int,
+    num_epochs: int,
+    scales: Mapping[str, float] | None = None,
 ) -> Optimizer:
     """The optimizer of a recipe: clip, add coupled weight decay, momentum, times -lr, Lookahead.
 
@@ -41,6 +47,9 @@ def make_optimizer(
     `cycle_momentum` drives sgd's momentum or Adam's beta1. It is planned over `total_epochs`, the
     run's by default; with `restart_every_epoch` it is made anew at the start of each epoch, as S0's
     published code did, and so never gets beyond its first epoch.
+
+    Args:
+        scales: factors of the learning rate, by the parameters' names, where they are not 1.
 
     Raises UserError naming the key and its allowed values.
     """
@@ -59,6 +68,8 @@ def make_optimizer(
         core = _sgd(optim, lr, momentum)
     else:
         core = _adam(optim, lr, momentum, decay if name == "adamw" else 0.0)
+    if scales:
+        core = transforms.scaled(core, scales)
     coupled = optax.identity() if name == "adamw" else optax.add_decayed_weights(decay)
     tx = _lookahead(optim, optax.chain(_clip(optim), coupled, core))
     return Optimizer(tx, lr, momentum)

@@ -138,6 +138,23 @@ def adam(
     return optax.GradientTransformation(init, update)
 
 
+def scaled(
+    inner: optax.GradientTransformation, scales: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """`inner` with its updates times a factor each: learning rates of single parameters.
+
+    Args:
+        inner: on a flat dictionary; its updates are proportional to the learning rate.
+        scales: factors by key; 1 for every other one.
+    """
+
+    def update(grads, state, params=None):
+        updates, state = inner.update(grads, state, params)
+        return {k: u * scales[k] if k in scales else u for k, u in updates.items()}, state
+
+    return optax.GradientTransformation(inner.init, update)
+
+
 def lookahead(
     inner: optax.GradientTransformation, k: int, alpha: float, first_sync: int | None = None
 ) -> optax.GradientTransformation:
@@ -179,15 +196,15 @@ def eval_weights(
     """The weights that `config.eval_weights` names: "fast", or Lookahead's "slow" ones.
 
     Args:
-        opt_state: of the optimizer, or as a checkpoint has it.
+        opt_state: of the optimizer, or as a checkpoint has it; it has none of frozen parameters.
 
     Raises UserError for slow ones if the optimizer runs without Lookahead.
     """
-    return slow_weights(opt_state) if kind == "slow" else params
+    return {**params, **slow_weights(opt_state)} if kind == "slow" else params
 
 
 def slow_weights(opt_state: optax.OptState | Mapping[str, Any] | None) -> optax.Params:
-    """Lookahead's slow weights, like the parameters.  Arguments and errors: as `eval_weights`."""
+    """Lookahead's slow weights, of what it trains.  Arguments and errors: as `eval_weights`."""
     stored = isinstance(opt_state, Mapping)
     slow = opt_state.get("slow") if stored else getattr(opt_state, "slow", None)
     if slow is None:

@@ -75,6 +75,11 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
+def is_name(source: Path) -> bool:
+    """Whether what a user gives for weights is a name of the index, or can only be meant as one."""
+    return str(source) in read() or not (source.exists() or source.suffix or len(source.parts) > 1)
+
+
 def list_pretrained(model: str | None = None) -> list[str]:
     """The names that `create_model(..., pretrained=NAME)` and --weights take.
 

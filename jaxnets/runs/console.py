@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,6 +31,17 @@ class Diverged(UserError):
             f"the loss or the gradients are not finite: seen at step {steps.stop}; {checkpoint}"
             "try a smaller config.optim.lr, config.optim.clip, or config.on_nan=restore"
         )
+
+
+def initial(init: Path, drawn: Sequence[str]) -> str:
+    """Which weights a run starts from; `drawn`: the tensors that are not from there."""
+    rest = f", but {', '.join(drawn)} drawn anew for the classes here" if drawn else ""
+    return f"starting from the weights of {init}{rest}"
+
+
+def not_initial(init: Path, workdir: Path) -> str:
+    """That a run resumes from its own checkpoint, whatever it is to start from."""
+    return f"--init {init} is not read: {workdir} resumes from its own checkpoint"
 
 
 def opening(config: Any, parameters: int, data: Dataset, devices: str, workdir: Path) -> str:

@@ -13,7 +13,6 @@ events, checkpoints/<step> (the last ones) and best/<step>.
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxnets import cli
@@ -39,22 +38,30 @@ def main(argv: Sequence[str]) -> int:
     # The digits are trained on in seconds: compiling them is what takes time.
     runtime.setup(config.dtype, one_heap=config.data.name != "digits")
     with distributed.processes(args, config), cli.naming_batch(*cli.batches(config)):
-        return _run(argv, config, args.workdir)
+        return _run(argv, args, config)
 
 
-def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
+def _run(argv: Sequence[str], args: Any, config: Any) -> int:
     import jax
 
     from jaxnets.checkpoints.store import latest_meta
     from jaxnets.devices import machine
+    from jaxnets.port.start import read as read_start
     from jaxnets.train.loop import train
     from jaxnets.train.task import build
 
+    workdir = args.workdir
     with contextlib.ExitStack() as stack:
         with distributed.together():
-            run = build(config)  # what is invalid is called so first
+            stored = latest_meta(workdir)
+            start, drawn = None if stored or args.init is None else read_start(args.init), []
+
+            def fill(model: Any) -> None:
+                drawn.extend(start.fill(model, strict=args.init_strict))
+
+            run = build(config, fill=start and fill)  # what is invalid is called so first
             check_workdir(workdir, config, _MODULE)
-            check_same(latest_meta(workdir).get("data"), run.identity, workdir, run.data.source)
+            check_same(stored.get("data"), run.identity, workdir, run.data.source)
             if distributed.is_main():
                 stack.enter_context(held(workdir, config, _MODULE))
                 params = sum(p.size for p in run.state.params.values())
@@ -62,8 +69,13 @@ def _run(argv: Sequence[str], config: Any, workdir: Path) -> int:
                 if jax.process_count() > 1:
                     devices += f" of {jax.process_count()} processes"
                 print(console.opening(config, params, run.data, devices, workdir))
-                start = {"parameters": params, "epochs": config.num_epochs}
-                record_start(workdir, _MODULE, argv, machine.of_a_run() | start)
+                found = {"parameters": params, "epochs": config.num_epochs}
+                if start is not None:
+                    found["init"] = start.origin | {"drawn_anew": drawn}
+                    print(console.initial(start.path, drawn))
+                elif args.init is not None:
+                    print(console.not_initial(args.init, workdir))
+                record_start(workdir, _MODULE, argv, machine.of_a_run() | found)
         distributed.check_same("the data", (run.data.train_labels, run.data.test_labels))
         devices = run.task.layout.devices
         if len(devices) > 1 and devices[0].platform == "cpu" and jax.process_count() == 1:

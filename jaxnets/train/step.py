@@ -1,5 +1,6 @@
 """One step of training and one of evaluation, as pure functions for jit."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
@@ -45,10 +46,19 @@ class Totals(NamedTuple):
         return Totals(*(a + b.astype(a.dtype) for a, b in zip(self, other, strict=True)))
 
 
-def init_state(params: Arrays, stats: Arrays, tx: optax.GradientTransformation) -> TrainState:
-    """The state before the first step; it owns copies, so that it may be donated."""
+def init_state(
+    params: Arrays,
+    stats: Arrays,
+    tx: optax.GradientTransformation,
+    frozen: Collection[str] = (),
+) -> TrainState:
+    """The state before the first step; it owns copies, so that it may be donated.
+
+    The optimizer keeps nothing of the parameters that are `frozen`.
+    """
     params, stats = jax.tree.map(jnp.array, (params, stats))
-    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
+    trained = {name: value for name, value in params.items() if name not in frozen}
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(trained))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
@@ -93,25 +103,32 @@ def update(
     """
     size = labels.shape[0] if size is None else size
     valid = jnp.ones(labels.shape, bool) if mask is None else mask
+    trained = network.trained(state.params)
 
-    def loss_fn(params: Arrays):
+    def loss_fn(trained: Arrays):
         logits, stats = network.apply(
-            params, state.stats, images, train=True, key=key, axis_name=axis_name, mask=mask
+            state.params | trained,
+            state.stats,
+            images,
+            train=True,
+            key=key,
+            axis_name=axis_name,
+            mask=mask,
         )
         losses = cross_entropy(logits, labels, label_smoothing)
         return jnp.where(valid, losses, 0).sum() / size, (logits, stats)
 
-    (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
     correct = ((logits.argmax(1) == labels) & valid).sum()
     if axis_name is not None:
         loss, correct, grads = jax.lax.psum((loss, correct, grads), axis_name)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, trained)
     # PyTorch gives a parameter that nothing reads no gradient, so not even decay changes it.
     updates = {
         name: jnp.zeros_like(u) if name.startswith(network.unused) else u
         for name, u in updates.items()
     }
-    params = optax.apply_updates(state.params, updates)
+    params = state.params | optax.apply_updates(trained, updates)
     totals = Totals(
         loss=loss * size,
         correct=correct,

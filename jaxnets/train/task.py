@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from flax import nnx
 from jaxnets import checks
 from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import PARAM_DTYPES, model_options
+from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset, load
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.data.identity import identity
@@ -18,6 +20,7 @@ from jaxnets.devices.layout import make_layout
 from jaxnets.errors import UserError
 from jaxnets.models import create_model
 from jaxnets.models.functional import Network, split
+from jaxnets.models.torch_names import parameter_names, slots
 from jaxnets.optim import make_optimizer
 from jaxnets.train.step import Task, TrainState, init_state
 
@@ -59,8 +62,13 @@ def _check_parameters(name: str, num_classes: int, options: dict[str, Any]) -> N
     checks.parameters(name, count)
 
 
-def build(config: Any, data: Dataset | None = None) -> Run:
+def build(
+    config: Any, data: Dataset | None = None, fill: Callable[[nnx.Module], None] | None = None
+) -> Run:
     """Loads the data, unless it is given, and builds everything a run needs.
+
+    Args:
+        fill: puts other initial weights into the network than those drawn from `config.seed`.
 
     Raises:
         UserError: a value of the configuration that does not fit, or data that is not there.
@@ -79,11 +87,23 @@ def build(config: Any, data: Dataset | None = None) -> Run:
     if config.batch_size > count:
         raise UserError(f"config.batch_size={config.batch_size}: at most the {count} images")
     model = build_model(config, len(data.class_names))
+    if fill is not None:
+        fill(model)
+    network, params, stats = split(model)
+    found = parts(config.optim, parameter_names(slots(model)))
+    norms = {name.removesuffix(".mean") for name in stats if name.endswith(".mean")}
+    network = network._replace(
+        frozen=found.frozen,
+        fixed_norms=frozen_norms(found.frozen, {n: (f"{n}.scale", f"{n}.bias") for n in norms}),
+    )
     steps = steps_per_epoch(count, config.batch_size)
     optimizer = make_optimizer(
-        config.optim, config.schedule, steps_per_epoch=steps, num_epochs=config.num_epochs
+        config.optim,
+        config.schedule,
+        steps_per_epoch=steps,
+        num_epochs=config.num_epochs,
+        scales=found.scales,
     )
-    network, params, stats = split(model)
     _check_size(config, network, params, stats, data.train_images.shape[1:])
     task = Task(
         network=network,
@@ -104,7 +124,7 @@ def build(config: Any, data: Dataset | None = None) -> Run:
         test_images=layout.shard(data.test_images),
         val_images=layout.shard(data.val_images),
     )
-    return Run(task, data, init_state(params, stats, optimizer.tx), known)
+    return Run(task, data, init_state(params, stats, optimizer.tx, network.frozen), known)
 
 
 def _check_size(config: Any, network: Network, params: dict, stats: dict, shape: tuple) -> None:

@@ -50,7 +50,7 @@ def from_jax(tree: Mapping[str, Any], params: Sequence[Slot]) -> OptimizerState:
     """The state that a checkpoint of jaxnets.train holds, as nested dictionaries.
 
     Args:
-        params: of the model, as `jaxnets.models.torch_names.parameters` lists them.
+        params: those that are trained, in the order of the state_dict.
 
     Raises:
         UserError: not the state of an optimizer here, or of another model.
@@ -110,7 +110,7 @@ def from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as e:
         raise UserError(
             "its optimizer is not recognised: the state_dict of one of torch.optim is needed, all "
-            "parameters in one group"
+            "parameters in one group, or groups with param_names"
         ) from e
 
 
@@ -122,9 +122,13 @@ def _from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None
     if "slow" in tree:  # torch_ref.optim.Lookahead
         counts.add(int(tree["count"]))
         slow, tree = tree["slow"], tree["optimizer"]
-    (group,) = tree["param_groups"]
-    indices = list(group["params"])
-    names = list(clean_names(dict.fromkeys(group.get("param_names", names))))
+    groups = tree["param_groups"]
+    indices = [index for group in groups for index in group["params"]]
+    if all("param_names" in group for group in groups):
+        names = [name for group in groups for name in group["param_names"]]
+    elif len(groups) > 1:
+        raise ValueError("whose are the parameters of a group?")
+    names = list(clean_names(dict.fromkeys(names)))
     for what, size in (("parameters", len(indices)), ("slow weights", len(slow or names))):
         if size != len(names):
             raise UserError(f"its optimizer has {size} {what}, the model {len(names)} parameters")
@@ -147,14 +151,21 @@ def _from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None
 
 
 def to_torch(
-    state: OptimizerState, params: Sequence[Slot], fresh: Mapping[str, Any]
+    state: OptimizerState,
+    params: Sequence[Slot],
+    fresh: Mapping[str, Any],
+    scales: Mapping[str, float],
 ) -> dict[str, Any]:
     """The state_dict of torch_ref.optim.Optimizer, with numpy arrays in the place of tensors.
 
     Args:
         fresh: a fresh optimizer's state_dict, its scheduler advanced to this step.
+        scales: factors of the learning rate, by NNX path: each has a group of its own.
     """
-    names = [slot.name for slot in params]
+    by_factor: dict[float, list[str]] = {}
+    for slot in params:
+        by_factor.setdefault(scales.get(slot.path, 1.0), []).append(slot.name)
+    names = [name for group in by_factor.values() for name in group]
     inner = fresh["optimizer"] if state.slow is None else fresh["optimizer"]["optimizer"]
     states = {}
     for i, name in enumerate(names):
@@ -162,8 +173,12 @@ def to_torch(
         step = {"step": np.float32(state.count)} if "exp_avg" in moments else {}
         if moments:
             states[i] = step | moments
-    group = {**inner["param_groups"][0], "params": list(range(len(names)))}
-    inner = {"state": states, "param_groups": [group]}
+    groups = []
+    for factor, members in by_factor.items():
+        group = {**inner["param_groups"][0], "params": [names.index(name) for name in members]}
+        more = {"lr_scale": factor, "param_names": members} if scales else {}
+        groups.append(group | more)
+    inner = {"state": states, "param_groups": groups}
     if state.slow is not None:
         slow = [state.slow[name] for name in names]
         inner = {"optimizer": inner, "slow": slow, "count": state.count}

@@ -15,8 +15,9 @@ import numpy as np
 
 from jaxnets import config as configs
 from jaxnets.checkpoints import store as checkpoints
+from jaxnets.config.parts import parts
 from jaxnets.errors import UserError, one_line
-from jaxnets.models.torch_names import Slot, StateDict, parameters
+from jaxnets.models.torch_names import Slot, StateDict, parameter_names, parameters
 from jaxnets.port import adapters, files, orbax
 from jaxnets.port.adapters import fit
 from jaxnets.port.files import to_numpy
@@ -50,6 +51,12 @@ class TrainingRun(NamedTuple):
     def entries(self) -> list[Slot]:
         """The slots of the model."""
         return describe(self.model)
+
+
+def trained(config: Any, entries: Sequence[Slot]) -> tuple[list[Slot], Mapping[str, float]]:
+    """The parameters that the optimizer of a configuration has, and their factors, by NNX path."""
+    found = parts(config.optim, parameter_names(entries))
+    return [slot for slot in parameters(entries) if slot.path not in found.frozen], found.scales
 
 
 class Source(NamedTuple):
@@ -102,7 +109,7 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
     model = _model(config, tensors)
     entries = describe(model, len(tensors))
     weights = fit(orbax.by_torch_name(tensors, model), entries)
-    found = optimizer.from_jax(state["opt_state"], parameters(entries))
+    found = optimizer.from_jax(state["opt_state"], trained(config, entries)[0])
     if int(state["step"]) != found.count:
         raise UserError(f"its step {int(state['step'])} is not the optimizer's {found.count}")
     sums = tuple(float(totals[name]) for name in Totals._fields)
@@ -134,7 +141,7 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
     plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
     weights = fit(plan.adapt(tensors), entries)
     # The optimizer's parameters are in the order of the file, and by its names.
-    known = {slot.name for slot in parameters(entries)}
+    known = {slot.name for slot in trained(own or config, entries)[0]}
     names = [old for old, new in zip(tensors, plan.adapt(tensors), strict=True) if new in known]
     try:
         state = to_numpy(state)
@@ -242,7 +249,7 @@ def _settle(run: TrainingRun, entries: list[Slot]) -> TrainingRun:
                 f"{name}: of dtype {value.dtype}, but config.dtype={run.config.dtype} trains in "
                 f"{wanted}"
             )
-    params = parameters(entries)
+    params, _ = trained(run.config, entries)
     begins = never_read(run.model)
     skip = [slot.name for slot in params if begins and slot.name.startswith(begins)]
     config = run.config

@@ -14,12 +14,11 @@ from jaxnets.checkpoints import store as checkpoints
 from jaxnets.data import load
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
-from jaxnets.models.torch_names import parameters
 from jaxnets.optim import make_optimizer
 from jaxnets.port import orbax
 from jaxnets.port.files import require_torch, save_torch, to_tensors
 from jaxnets.port.runs import optimizer
-from jaxnets.port.runs.read import TrainingRun
+from jaxnets.port.runs.read import TrainingRun, trained
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import CHECKPOINTS, CONFIG
 from jaxnets.train.step import Totals, TrainState
@@ -51,12 +50,13 @@ def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[s
             if value >= 2**31:
                 raise UserError(f"{name} {value}: jaxnets.train counts in 32 bits")
             parts["stats"][name] = value.astype(np.int32)
-    state = optimizer.to_jax(run.optimizer, parameters(entries), run.weights)
+    params, _ = trained(run.config, entries)
+    state = optimizer.to_jax(run.optimizer, params, run.weights)
     config = run.config
     tx = make_optimizer(
         config.optim, config.schedule, steps_per_epoch=1, num_epochs=config.num_epochs
     ).tx
-    wanted = jax.eval_shape(tx.init, parts["params"])
+    wanted = jax.eval_shape(tx.init, {slot.path: parts["params"][slot.path] for slot in params})
     if jax.tree.structure(wanted) != jax.tree.structure(state):
         raise AssertionError("not the optimizer's state")
     totals = Totals(*(np.float32(value) for value in run.totals))
@@ -68,7 +68,8 @@ def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[s
 def write_file(path: Path, run: TrainingRun, log: Path) -> None:
     """Writes a checkpoint of torch_ref.train."""
     require_torch(path)
-    state = optimizer.to_torch(run.optimizer, parameters(run.entries), _fresh(run, log))
+    params, scales = trained(run.config, run.entries)
+    state = optimizer.to_torch(run.optimizer, params, _fresh(run, log), scales)
     content = {
         "net": to_tensors(run.weights),
         "optimizer": _tensors(state),
