@@ -116,6 +116,7 @@ class Parser(argparse.ArgumentParser):
         Before argparse looks, which would name the flag that is missing, not the one mistyped.
         """
         found, seen, rest = [], set(), list(args)
+        values_of = "an argument"  # of a flag that takes several, if that came last
         if {"-h", "--help", "-help"} & set(rest):
             return ["--help"]
         while rest:
@@ -123,7 +124,7 @@ class Parser(argparse.ArgumentParser):
             if arg == "--":
                 return [*found, arg, *rest]
             if not arg.startswith("-") or arg == STDOUT or _NEGATIVE.match(arg):
-                self._check_given("an argument", arg, is_path=True)
+                self._check_given(values_of, arg, is_path=True)
                 found.append(arg)
                 continue
             name, equals, value = arg.partition("=")
@@ -131,6 +132,7 @@ class Parser(argparse.ArgumentParser):
             if flag in seen and not isinstance(action, argparse._AppendAction):
                 self.error(f"{flag}: given twice")
             seen.add(flag)
+            values_of = flag if action.nargs == "+" else "an argument"
             if action.nargs == 0:
                 if value.lower() not in _SWITCH and equals:
                     self.error(f"{arg}: a switch takes no value")

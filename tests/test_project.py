@@ -1,6 +1,7 @@
 """What a stranger meets first: the list of commands, the version, and the words on contributing."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ def test_version(command):
     assert (result.code, result.out) == (0, f"jaxnets {jaxnets.__version__}\n")
     assert f"\nversion: {jaxnets.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"## {jaxnets.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_files_beside_the_modules_are_installed(monkeypatch):
+    """Whatever is no module lies in a package and is among its data."""
+    declared = {}
+    monkeypatch.setattr("setuptools.setup", lambda **options: declared.update(options))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("setup.py")
+    for path in ROOT.glob("jaxnets/**/*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc"):
+            package = ".".join(path.parent.relative_to(ROOT).parts)
+            assert package in declared["packages"], path
+            assert any(path.match(name) for name in declared["package_data"].get(package, ())), path
 
 
 def test_contributing_names_what_is_there():

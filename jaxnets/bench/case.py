@@ -66,7 +66,7 @@ def synthetic(config: Any, on_cpu: bool) -> Dataset:
     """Random images of the shape that the recipe's data set has, all batches full.
 
     How long a step takes does not depend on what the images show. On an accelerator there are as
-    many as in CIFAR, so that an epoch is one; a CPU, where every step is a call, gets by with
+    many as in CIFAR, so that an epoch is one; a CPU, where every step is a call, needs only
     eight batches, and one to evaluate.
     """
     batch = config.batch_size

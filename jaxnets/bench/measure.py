@@ -40,7 +40,7 @@ def measure(
     with _without_compilation_cache():
         found = machine.of_a_benchmark(machine.tf32_allowed())
         row = _row(config, case.spec, budget, against_torch, log, clock)
-        # Decided by what the compiled step takes.
+        # Decided by the memory that the compiled step needs.
         return found | {"memory_kept": cpu_memory.kept()}, row
 
 

@@ -1,7 +1,7 @@
 """Every case measured, in a process of its own where there are several.
 
-An ordinary module: a new process finds its functions by the module's name, and "__main__" is
-another there.  It imports neither jax nor torch, so that the first process holds no device.
+Not in __main__: a new process finds functions by their module's name, and its "__main__" is another
+module.  It imports neither jax nor torch, so that the first process holds no device.
 """
 
 import functools

@@ -200,7 +200,7 @@ def one_line(error: Exception) -> str:
 
 
 class _Late(BaseException):
-    """Not an Exception: nothing on the way may take it for an error of the compiled program."""
+    """Not an Exception, so that no handler on the way mistakes it for an error of the program."""
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
-# Of the flags below, which make no sense elsewhere.
+# Of the flags of `add_flags`, which the other comparison refuses.
 DEFAULTS = {
     "model": None,
     "option": [],
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_flags(parser: cli.Parser) -> None:
-    """Adds the flags of this comparison; DEFAULTS says what they are if left out."""
+    """Adds the flags of this comparison; DEFAULTS holds their defaults."""
     add = parser.add_argument_group("layers of two checkpoints, with --model").add_argument
     add("--model", metavar="NAME", help="whose layers they are")
     add("--option", action="append", metavar="K=V", help="an option of the model")

@@ -37,7 +37,7 @@ def load_weights(
         path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
             model_state_dict; `module.` is left out of names), a .safetensors file, the workdir
             of a run of jaxnets.train, a folder that jaxnets.port wrote, or an orbax checkpoint
-            of others.
+            of another program.
         checkpoint: of a workdir: "best", "last" or a step.
 
     Values are cast to the model's dtypes; squeeze-and-excitation of other forms is adapted, see

@@ -163,12 +163,12 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--with-optimizer", action="store_true", help="move a whole run, to be resumed there"
     )
-    parser.add_recipe()  # of a run that a .pt of others holds
+    parser.add_recipe()  # of a run in a .pt of another program
     parser.add_argument(
         "--step",
         type=cli.whole(0),
         metavar="N",
-        help="optimizer steps done, if the .pt of another program does not say",
+        help="optimizer steps done, if the .pt of another program does not record them",
     )
     parser.add_argument("--force", action="store_true", help="replace DST")
     return parser

@@ -1,4 +1,4 @@
-"""Weights in the form of a model here: adapted where others wrote them, checked, compared.
+"""Weights in the form of a model here: adapted, checked and compared.
 
 Squeeze-and-excitation: its two layers are 1x1 convolutions, weight (out, in, 1, 1), in se_resnet
 and mish_se_resnet18, and linear, weight (out, in), in dense_se_resnet.  On a 1x1 map both compute
@@ -65,7 +65,7 @@ class Plan(NamedTuple):
     """For each tensor that changes: its new name and shape."""
 
     def adapt(self, tensors: Mapping[str, "object"]) -> StateDict:
-        """The tensors with new names and shapes, in their order; others as they are."""
+        """The tensors with new names and shapes, in their order; the rest as they are."""
         out = {}
         for name, value in tensors.items():
             new, shape = self.changes.get(name, (name, value.shape))

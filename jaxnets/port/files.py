@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
-# Of files that others keep weights in; a folder of such a name is a mistake.
+# Weight files of other programs; a folder of such a name is a mistake.
 _OTHERS = (
     ".bin", ".ckpt", ".gguf", ".h5", ".hdf5", ".json", ".keras", ".mlmodel", ".model", ".msgpack",
     ".npy", ".npz", ".onnx", ".pb", ".pickle", ".pkl", ".pt2", ".tar", ".tflite", ".zip",
@@ -57,7 +57,7 @@ def load(path: str | os.PathLike, checkpoint: str = "best") -> StateDict:
         path: a PyTorch state_dict (.pt, .pth: bare, or under net, state_dict, model or
             model_state_dict), a .safetensors file, the workdir of a run of jaxnets.train or one
             checkpoint in it (<workdir>/best/<step>), a folder that `save` wrote, or an orbax
-            checkpoint of others (see `jaxnets.port.orbax`).
+            checkpoint of another program (see `jaxnets.port.orbax`).
         checkpoint: of a workdir: "best", "last" or a step.
 
     Raises:
@@ -81,7 +81,8 @@ class Content(NamedTuple):
 
 
 def read(path: Path, checkpoint: str = "best") -> Content:
-    """All of a .pt, .pth or .safetensors file, or of others' orbax folder; errors as in `load`."""
+    """All of a .pt, .pth or .safetensors file, or of another program's orbax folder;
+    errors as in `load`."""
     notes: Sequence[str] = ()
     if is_folder(path) and orbax.is_foreign(path):
         tensors, notes = orbax.read_foreign(path, checkpoint)
@@ -111,7 +112,7 @@ def save(
     force: bool = False,
     check: Callable[[Path], None] = lambda temporary: None,
 ) -> None:
-    """Writes a state_dict of numpy arrays; `path` says how: .pt, .pth, .safetensors; else a folder.
+    """Writes a state_dict of numpy arrays; its suffix is the format; without one, a folder.
 
     It is written beside its place and renamed, so `path` is never half a file.
 
@@ -241,7 +242,7 @@ def require_torch(path: Path):
 
 
 def save_torch(path: Path, content: Any) -> None:
-    """`torch.save`, which does not say by itself that a disk is full."""
+    """`torch.save`, with an error where the disk is full."""
     buffer = io.BytesIO()
     require_torch(path).save(content, buffer)
     path.write_bytes(buffer.getvalue())  # a view of it in a traceback crashes Python 3.12.1

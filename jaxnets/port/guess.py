@@ -94,7 +94,7 @@ def guess(state_dict: StateDict) -> Model:
     activations) is left at its default.
 
     Raises:
-        UserError: no model fits; it says what is wrong with the nearest one.
+        UserError: no model fits; it names what is wrong with the nearest one.
     """
     shapes = {k: v.shape for k, v in state_dict.items()}
     nearest: tuple[int, Model, Shapes] | None = None

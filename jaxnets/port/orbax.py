@@ -1,6 +1,6 @@
 """Orbax checkpoints as weights by PyTorch's names: our folders, and those of other programs.
 
-A folder of ours is the workdir of a run of jaxnets.train, or what a port wrote in its likeness:
+A folder of ours is the workdir of a run of jaxnets.train, or a port wrote it in the same form:
 
     config.json   {"model": {"name", "num_classes", and the options}}, of a run: all of it
     best/0        the checkpoint: params and stats by NNX path, in the dtypes that they came in
@@ -62,7 +62,7 @@ def load(workdir: Path, checkpoint: str, model: Model | None = None) -> StateDic
 
     Args:
         checkpoint: "best", "last" or a step.
-        model: if not the one that config.json says.
+        model: if not the one in config.json.
     """
     with jax.enable_x64(True):  # else float64 comes back as float32
         state = checkpoints.read(workdir, checkpoint).state
@@ -90,21 +90,21 @@ def by_torch_name(stored: Mapping[str, np.ndarray], model: Model) -> StateDict:
 
 
 def read_model(workdir: Path) -> Model:
-    """The model that config.json says."""
+    """The model in config.json."""
     path = workdir / CONFIG
     try:
         return model_in(parse_json(read_text(path)))
     except FileNotFoundError as e:
-        raise UserError(f"{workdir}: no {CONFIG} there that says which model it is") from e
+        raise UserError(f"{workdir}: no {CONFIG} there that names its model") from e
     except (OSError, ValueError, LookupError, TypeError) as e:
         raise UserError(f"{path}: no configuration with a model in it, or damaged") from e
 
 
 def model_in(config: Mapping) -> Model:
-    """The model that a configuration, as nested dictionaries, says.
+    """The model in a configuration, given as nested dictionaries.
 
     Raises:
-        LookupError, TypeError, ValueError: it says none.
+        LookupError, TypeError, ValueError: it names none.
     """
     given = dict(config["model"])
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}

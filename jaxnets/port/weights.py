@@ -29,7 +29,7 @@ class Source(NamedTuple):
 
     model: Model
     detected_from: str
-    """What says which model it is."""
+    """Where the model comes from."""
     state_dict: StateDict
     adapted: list[str]
     """What had another form there, a line each."""
@@ -45,20 +45,19 @@ def read_weights(
     Args:
         source: a name of `jaxnets.list_pretrained()`, or a path as for `jaxnets.port.load`.
         checkpoint: of a run: "best", "last" or a step.
-        model: of a file that does not say it; guessed by names and shapes if left out.
+        model: of a file that does not name it; detected from names and shapes if left out.
 
-    Of a file that says neither classes nor preprocessing, those of CIFAR are assumed; a note of
-    the result says so.
+    For a file without classes and preprocessing, those of CIFAR are assumed, with a note.
 
     Raises:
         UserError: no such name, file or run, a damaged one, one that does not fit its model, or a
-            model given for what says its own.
+            model given for weights that name their own.
     """
     path = Path(source)
     if str(source) in pretrained.list_pretrained() or is_described(path):
         found = pretrained.load(source)
         if model is not None:
-            raise UserError(f"{source}: says itself that it is {found.model}; leave out --model")
+            raise UserError(f"{source}: is {found.model} by its own description; leave out --model")
         return found
     if not path.exists() and not path.suffix and len(path.parts) == 1:
         return pretrained.load(source)  # which knows the nearest name
@@ -74,7 +73,7 @@ def read_source(
 
     Args:
         src: as for `jaxnets.port.load`, or a workdir of torch_ref.train.
-        model: whose weights they are; else config.json says it, or names and shapes do.
+        model: whose weights they are; else as in config.json, or detected from names and shapes.
         dtype: a key of DTYPES for all floating tensors; kept as they are if left out.
 
     Raises:
@@ -114,7 +113,7 @@ def _said_by_run(src: Path, checkpoint: str) -> tuple[Any, Mapping[str, Any], li
 def _said_in(
     rest: Mapping[str, Any], model: Model, path: Path
 ) -> tuple[Any, Mapping[str, Any], list[str]]:
-    """The same of a file, as far as it says it."""
+    """The same of a file, as far as it holds them."""
     with contextlib.suppress(ValueError, LookupError, TypeError):  # no configuration, or another's
         config = configs.from_json(json.dumps(rest["config"]))
         known = ("class_names", "epoch", "step", "selected_on", "data")
@@ -134,13 +133,13 @@ def workdir_file(src: Path, checkpoint: str) -> Path:
 def recognize(
     state_dict: StateDict, rest: Mapping[str, object], model: Model | None
 ) -> tuple[str, Model]:
-    """What says which model a file holds, and the model: given, in its configuration, or guessed.
+    """Where the model of a file comes from, and the model: given, configured, or detected.
 
     Args:
         rest: what else is in the file.
 
     Raises:
-        UserError: no model fits; it says what is wrong with the nearest one.
+        UserError: no model fits; it names what is wrong with the nearest one.
     """
     if model is not None:
         return "--model", model
@@ -165,7 +164,7 @@ class Ported(NamedTuple):
 
     model: Model
     detected_from: str
-    """What says which model it is."""
+    """Where the model comes from."""
     state_dict: StateDict
     differences: Differences
     adapted: list[str]
@@ -189,7 +188,7 @@ def port(
     Args:
         src: as for `load`.
         dst: as for `save`.
-        model: whose weights they are; else config.json says it, or names and shapes do.
+        model: whose weights they are; else as in config.json, or detected from names and shapes.
         checkpoint: of a workdir: "best", "last" or a step.
         dtype: a key of DTYPES for all floating tensors; kept as they are if left out.
         force: replace `dst`.

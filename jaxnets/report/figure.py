@@ -76,7 +76,7 @@ def to_png(draw: Callable[[Theme], Any], theme: Theme = LIGHT, dpi: int = 130) -
 
     buffer = io.BytesIO()
     with rc_context(theme.style()), warnings.catch_warnings():
-        # Names in a script that the font lacks are drawn as boxes; no need to say so each time.
+        # Letters that the font lacks are drawn as boxes; one warning each would be too many.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         draw(theme).savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

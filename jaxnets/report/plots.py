@@ -35,7 +35,7 @@ def dots_figure(
     axes.hlines(rows, table.min(0), table.max(0), color=theme.grid, linewidth=3 if few else 2)
     size = 34 if few else 14
     for i, (name, numbers) in enumerate(values.items()):
-        # The first is full and smaller, the others are rings: all show where they coincide.
+        # The first is full and smaller, the rest are rings: where they coincide, all can be seen.
         style = {"marker": _MARKERS[i], "s": size if i else 0.6 * size, "zorder": 5 - i}
         colour = theme.colours[i]
         fill = {"color": colour} if i == 0 else {"facecolors": "none", "edgecolors": colour}

@@ -1,4 +1,4 @@
-"""A contact sheet: images with what the network takes them for."""
+"""A contact sheet: images with their predicted classes."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -52,7 +52,7 @@ def port_run(
             .pt file, which then is the checkpoint alone.
         checkpoint: of a workdir: "last", "best" or a step.
         config: the configuration, for a file that holds none.
-        step: optimizer steps done, where the file does not say it.
+        step: optimizer steps done, where the file does not record them.
         force: replace `dst`.
 
     Raises:

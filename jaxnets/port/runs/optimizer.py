@@ -100,7 +100,7 @@ def from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None)
     Args:
         tree: with numpy arrays in the place of tensors.
         names: of the parameters, in the order of the state_dict.
-        count: finished steps, where the file says so.
+        count: finished steps, where the file records them.
 
     Raises:
         UserError: not the state of SGD, Adam or AdamW, or of another model.
@@ -142,7 +142,7 @@ def _from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None
             elif value is not None:
                 moments.setdefault(kind, {})[name] = np.asarray(value)
     if not counts:
-        raise UserError("its optimizer does not say how many steps it has made: give --step")
+        raise UserError("its optimizer does not record how many steps it has made: give --step")
     if len(counts) > 1:
         steps = ", ".join(map(str, sorted(counts)))
         raise UserError(f"its optimizer is at steps {steps} at once: one counter is needed")

@@ -1,7 +1,7 @@
 """Whole training runs, weights and all that training resumes from, of either framework.
 
-A run of jaxnets.train is its workdir; one of torch_ref.train is last.pt in its workdir.  A .pt file
-of others is one too where its "optimizer" is the state_dict of an optimizer of torch.optim.
+A run of jaxnets.train is its workdir; one of torch_ref.train is last.pt in its workdir.  So is a
+.pt file of another program whose "optimizer" is the state_dict of an optimizer of torch.optim.
 """
 
 import json
@@ -78,7 +78,7 @@ def read(
     Args:
         checkpoint: of a workdir: "last", "best" or a step.
         config: the configuration of a file that holds none.
-        step: optimizer steps done, where the file does not say it.
+        step: optimizer steps done, where the file does not record them.
 
     Raises:
         UserError: there is none, or it is not one of its configuration.
@@ -86,7 +86,9 @@ def read(
     try:
         if src.is_dir():
             if config is not None or step is not None:
-                raise UserError("--config and --step are for files of others: a run has its own")
+                raise UserError(
+                    "--config and --step are for files of other programs: a run has its own"
+                )
             if not files.is_run(src):
                 raise UserError(
                     "no run of jaxnets.train; port its weights without --with-optimizer"
@@ -193,12 +195,12 @@ def _model(config: Any, tensors: Mapping[str, np.ndarray]) -> Model:
 
 
 def _noted(content: Mapping[str, Any], model: Model) -> dict[str, Any]:
-    """What a trainer would have noted at the place of others' checkpoint."""
+    """What a trainer would have recorded with the checkpoint of another program."""
     acc = content.get("acc")
     is_number = isinstance(acc, int | float) and math.isfinite(acc)
     return {
         "acc": float(acc) if is_number else None,
-        "epoch": 0,  # what others count is not always complete ones
+        "epoch": 0,  # other programs do not always count complete ones
         "class_names": [str(i) for i in range(model.num_classes)],
         "progress": Progress()._asdict(),
     }
@@ -241,7 +243,7 @@ def _settle(run: TrainingRun, entries: list[Slot]) -> TrainingRun:
     except (LookupError, TypeError):
         whole = False
     if not whole:
-        raise UserError("it does not say its epoch, progress and class_names: no whole run")
+        raise UserError("epoch, progress or class_names is missing: not a whole run")
     wanted = configs.PARAM_DTYPES.get(run.config.dtype, "float32")
     for name, value in run.weights.items():
         if value.dtype.kind != "i" and value.dtype.name != wanted:

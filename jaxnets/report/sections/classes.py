@@ -59,7 +59,7 @@ _COLUMNS = {"images": 8, "precision": 11, "recall": 8, "f1": 7}
 def format_report(report: Mapping, width: float = math.inf) -> str:
     """The report as a table of fixed columns, in per cent, for a terminal of `width` letters.
 
-    Columns that do not fit are left out, which a line below says.
+    Columns that do not fit are left out and named in a line below.
     """
     classes = report["classes"]
     names = max(len(MEANS[1]), *(len(row["name"]) for row in classes))

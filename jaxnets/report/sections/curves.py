@@ -161,7 +161,7 @@ _LINE = 0.24  # inches of a line of the legend
 def curves_data(runs: Runs, panels: Sequence[Panel]) -> dict[str, Any]:
     """What the panels show, for JSON: {run: {key: {"epochs": [...], "values": [...]}}}.
 
-    A value that is not finite, which JSON cannot say, is None.
+    A value that is not finite, which JSON lacks, is None.
     """
 
     def lists(records: Sequence[Record], key: str) -> dict[str, list]:
