@@ -9,7 +9,7 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.port import read_weights
-from jaxnets.pretrained import weights
+from jaxnets.pretrained import index, weights
 from jaxnets.report import sheet as sheets
 from jaxnets.report.plots import image_grid
 from tests.fake_run import IMAGES, NAMES, fake_run
@@ -144,3 +144,18 @@ def test_mistakes(run, photos, refused, tmp_path):
     assert "end its name with .png" in refused(*predict, photo, "--sheet", tmp_path / "a.jpg")
     assert "is the input" in refused(*predict, photo, "--sheet", photo)
     assert "--force replaces it" in refused(*predict, photo, "--sheet", photos / "01.png")
+
+
+def test_the_list(command, refused):
+    result = command("jaxnets.models", "--pretrained")
+    assert result.code == 0, result.err
+    for entry in index.read().values():
+        accuracy = f"{entry.record['test']['accuracy']:.2%}"
+        (line,) = [line for line in result.out.splitlines() if line.split()[:1] == [entry.name]]
+        assert accuracy in line
+        assert ("cut" in line) == (not entry.record["finished"])
+    listed = json.loads(command("jaxnets.models", "se_resnet", "--pretrained", "--json").out)
+    assert [entry["name"] for entry in listed] == jaxnets.list_pretrained("se_resnet")
+    assert listed[0]["sha256"] == index.entry(listed[0]["name"]).sha256
+    assert "did you mean 'se_resnet'" in refused("jaxnets.models", "se_resnt", "--pretrained")
+    assert "a list of its own" in refused("jaxnets.models", "--pretrained", "--budget", "3")

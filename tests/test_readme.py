@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 # The README first: in this order later commands find what earlier ones wrote.
 DOCS = (
-    "data", "training", "beyond", "porting", "parity", "performance", "sweeps", "development",
+    "data", "training", "weights", "beyond", "porting", "parity", "performance", "sweeps",
+    "development",
 )  # fmt: skip
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -97,6 +98,7 @@ def folder(tmp_path_factory) -> Path:
         path = folder / "my_classes" / path.name
         path.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path / f"{i}.png")
+    Image.fromarray(pixels[0]).save(folder / "photo.png")
     return folder
 
 

@@ -1,6 +1,7 @@
 """All models, or one: its layers, parameters, multiply-accumulates."""
 
 import argparse
+import dataclasses
 import re
 import sys
 from collections.abc import Sequence
@@ -8,10 +9,12 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from jaxnets import cli
+from jaxnets.config import networks
 from jaxnets.config.networks import parse_options
 from jaxnets.errors import UserError
 from jaxnets.models.audit import BUDGET, Audit, audit
 from jaxnets.models.registry import MODELS, list_models, model_options
+from jaxnets.pretrained import index
 from jaxnets.tables import show, table_of
 
 DOCUMENTS = {
@@ -24,6 +27,7 @@ DOCUMENTS = {
 EPILOG = """\
 examples:
   python -m jaxnets.models --list
+  python -m jaxnets.models --pretrained
   python -m jaxnets.models se_resnet
   python -m jaxnets.models se_resnet --option se=block --option num_blocks=3,3,3
   python -m jaxnets.models se_resnet --option num_channels=16 --budget 300000 --json
@@ -36,6 +40,11 @@ def main(argv: Sequence[str]) -> int:
     """Prints the list of models, or the audit of one; 1 when it is over its budget."""
     args = _parser().parse_args(argv)
     about_one = args.option or args.num_classes is not None or args.budget is not None
+    if args.pretrained:
+        if args.list or about_one:
+            raise UserError("--pretrained: a list of its own, of all models or of the one named")
+        _list_pretrained(args.model, args.json)
+        return 0
     if args.list and (args.model or about_one):
         raise UserError("--list: all models, so no name, --option, --num-classes or --budget")
     if args.list:
@@ -68,6 +77,11 @@ def _parser() -> cli.Parser:
         type=cli.whole(0, sys.maxsize),
         metavar="N",
         help="unique trainable parameters allowed, else exit code 1 (default: 5,000,000)",
+    )
+    parser.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="list the weights that come with the project, of all models or of one",
     )
     cli.add_json(parser, "and nothing else")
     return parser
@@ -108,6 +122,33 @@ def _list(as_json: str | None) -> None:
     show(table)
     print("MACs of one 32x32x3 image; entries: tensors in the state_dict.")
     print("The layers of one: python -m jaxnets.models NAME")
+
+
+def _list_pretrained(model: str | None, as_json: str | None) -> None:
+    if model is not None:
+        networks.entry(model)
+    entries = [entry for entry in index.read().values() if model in (None, entry.model)]
+    if as_json:
+        cli.print_json(as_json, [dataclasses.asdict(entry) for entry in entries])
+        return
+    table = table_of(
+        "name", "model", "parameters>", "data", "test accuracy>", "epoch", "MB>",
+        fold="name", drop=("MB", "parameters", "data", "model"),
+    )  # fmt: skip
+    for entry in entries:
+        record = entry.record
+        epoch = f"{record['epoch']} of {record['epochs']}" + ", cut" * (not record["finished"])
+        table.add_row(
+            entry.name,
+            entry.model,
+            f"{record['parameters']:,}",
+            record["data"],
+            f"{record['test']['accuracy']:.2%}",
+            epoch,
+            f"{entry.size / 1e6:.1f}",
+        )
+    show(table)
+    print("Classify images: python -m jaxnets.predict --weights NAME --input photo.png")
 
 
 def _show(result: Audit, budget: int) -> None:
