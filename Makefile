@@ -18,7 +18,7 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 	@echo "setup 2/3: torch, of the version in constraints.txt; to download it takes minutes"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@echo "setup 3/3: jax and all else, of the versions in constraints.txt; minutes again"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep,tfds]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,export,sweep,tfds]'
 	@touch $@
 	@echo "setup done; it is repeated when constraints.txt or pyproject.toml change"
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "reproduce": "runs what is missing of the published results, and keeps it",
     "sweep": "trains a recipe with many settings: grids, searches, ablations",
     "port": "moves weights and whole runs between JAX and PyTorch",
+    "export": "writes a trained network for onnxruntime, jax.export or torch.export",
     "parity": "compares a network of each framework, layer by layer or step by step",
     "bench": "speed of training, evaluation and latency, beside PyTorch",
     "models": "the networks: parameters, MACs, an audit layer by layer",

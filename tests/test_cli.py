@@ -179,6 +179,7 @@ def outputs(workdir: Path, file: Path, folder: Path) -> list[tuple]:
         ("jaxnets.evaluate", *run, "--output", folder),
         ("jaxnets.report.__main__", *run, "--output", folder),
         ("jaxnets.predict", *run, "--input", workdir / "config.json", "--output", file),
+        ("jaxnets.export.__main__", *run, "--format", "onnx", "--output", file),
         ("jaxnets.bench.__main__", "--config", CONFIG, "--json", file),
         ("jaxnets.parity.__main__", "--config", CONFIG, "--out", folder),
         ("jaxnets.parity.__main__", "--model=resnet18", "--torch=x.pt", "--output", folder),
@@ -195,9 +196,9 @@ def workdir(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("which", range(6))
+@pytest.mark.parametrize("which", range(7))
 def test_an_output_that_will_not_do_is_said_first(refused, tmp_path, workdir, no_work, which):
-    if which >= 4:
+    if which >= 5:
         pytest.importorskip("torch")
     taken = tmp_path / "taken"
     taken.write_text("mine")
@@ -212,7 +213,7 @@ def test_an_output_that_will_not_do_is_said_first(refused, tmp_path, workdir, no
 def test_a_file_system_for_reading_is_named(refused, tmp_path, workdir, no_work):
     with small_disk(tmp_path / "disk", 64) as disk:
         remount(disk, "ro")
-        for args in outputs(workdir, disk / "x", disk / "x")[:4]:
+        for args in outputs(workdir, disk / "x", disk / "x")[:5]:
             assert "Read-only file system" in refused(*args)
 
 

@@ -16,6 +16,7 @@ from jaxnets.data import load_dataset, tfds_source
 from jaxnets.data.cifar import CIFAR10
 from jaxnets.data.images import read_image
 from jaxnets.errors import UserError
+from jaxnets.export import open_export
 from jaxnets.files import pt_check, regular
 from jaxnets.inference.network import load_member
 from jaxnets.models.torch_names import check_names
@@ -62,6 +63,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "a.pth": load,
     "b.pt": _twin_weights,
     "last.pt": _twin_checkpoint,
+    "net.stablehlo": lambda path: open_export(path, "stablehlo"),
 }
 
 

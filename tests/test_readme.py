@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 # The README first: in this order later commands find what earlier ones wrote.
 DOCS = (
-    "data", "training", "weights", "beyond", "porting", "parity", "performance", "sweeps",
+    "data", "training", "weights", "beyond", "deploy", "porting", "parity", "performance", "sweeps",
     "development",
 )  # fmt: skip
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]

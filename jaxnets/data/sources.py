@@ -1,5 +1,6 @@
 """Data sets by name: found on the disk, else downloaded, and kept in a cache."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from jaxnets.data.split import doubles, split_validation
 from jaxnets.errors import UserError, unknown
 
 
-def load(config: Any, *, split: bool = True) -> Dataset:
+def load(config: Any, *, split: bool = True, download: bool = True) -> Dataset:
     """The data set of `config.data`; notes about the reading of it go to stderr.
 
     Args:
       split: take the share `config.data.val_fraction` of train as the validation split.
+      download: as for `load_dataset`.
 
     Raises:
       UserError: as `load_dataset` and `split_validation`.
@@ -31,6 +33,7 @@ def load(config: Any, *, split: bool = True) -> Dataset:
         image_size=options.image_size,
         skip_bad=options.skip_bad,
         test_fraction=options.test_fraction,
+        download=download,
     )
     if split and options.val_fraction:
         dataset = split_validation(dataset, options.val_fraction, config.seed)
@@ -48,6 +51,7 @@ def load_dataset(
     image_size: int = 32,
     skip_bad: bool = False,
     test_fraction: float = 0.0,
+    download: bool = True,
 ) -> Dataset:
     """The data set `name`, one of DATASETS, read from the folder `data_dir`.
 
@@ -63,6 +67,7 @@ def load_dataset(
       skip_bad: of folder: leave out images that cannot be read.
       test_fraction: of folder: the share of each class that is the test set, of images in
         data_dir/CLASS/; 0 for data_dir/train/CLASS/ and data_dir/test/CLASS/.
+      download: fetch what is missing; if not, that is an error.
 
     Raises:
       UserError: an unknown name; files that are missing, unreadable, damaged, hostile or not CIFAR;
@@ -80,7 +85,7 @@ def load_dataset(
         if name == "folder":
             source = folder.find(root, image_size, skip_bad=skip_bad, test_fraction=test_fraction)
             return cached(f"folder-{image_size}", source, root) if cache else source.read()
-        return _LOADERS[name](root, cache)
+        return _LOADERS[name](root, cache, download)
     except OSError as error:
         raise UserError(
             f"{root}: cannot be read ({error}); mend that, or name another folder by "
@@ -88,8 +93,10 @@ def load_dataset(
         ) from error
 
 
-def _load_cifar(files: cifar.Cifar, root: Path, cache: bool) -> Dataset:
+def _load_cifar(files: cifar.Cifar, root: Path, cache: bool, download: bool) -> Dataset:
     source = cifar.find(files, root) or tfds_source.find(files, root)
+    if source is None and not download:
+        raise UserError(f"no {files.name} in {root}; --config.data.dir names another folder")
     if source is None:
         _download(files, root)
         source = tfds_source.find(files, root)
@@ -111,9 +118,9 @@ def _download(files: cifar.Cifar, root: Path) -> None:
         ) from error
 
 
-_LOADERS: dict[str, Callable[[Path, bool], Dataset]] = {
-    "cifar10": lambda root, cache: _load_cifar(cifar.CIFAR10, root, cache),
-    "cifar100": lambda root, cache: _load_cifar(cifar.CIFAR100, root, cache),
-    "digits": lambda root, cache: load_digits(),
+_LOADERS: dict[str, Callable[[Path, bool, bool], Dataset]] = {
+    "cifar10": functools.partial(_load_cifar, cifar.CIFAR10),
+    "cifar100": functools.partial(_load_cifar, cifar.CIFAR100),
+    "digits": lambda *_: load_digits(),
 }
 DATASETS: tuple[str, ...] = (*_LOADERS, "folder")

@@ -20,7 +20,8 @@ _NO_OBJECTS = {"PROTO", "FRAME"}
 
 def check(file: BinaryIO) -> None:
     """Raises an exception of any kind if torch must not open the file; leaves it at its start."""
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     if file.read(4) == b"PK\x03\x04":
         with zipfile.ZipFile(file) as archive:
             check_zip(archive, size)

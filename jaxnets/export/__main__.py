@@ -1,0 +1,186 @@
+"""Exports a trained network to one file that runs without jaxnets, and proves that it answers so.
+
+    python -m jaxnets.export --workdir runs/x --output net.onnx
+    python -m jaxnets.export --weights net.safetensors --model resnet18 --output net.pt2
+    python -m jaxnets.export --verify net.onnx --workdir runs/x
+
+.onnx is for onnxruntime, .stablehlo for jax.export, .pt2 for torch.export.  A file takes `images`,
+uint8 (N, 32, 32, 3), and gives `logits` and `probabilities`, float32 (N, K); it holds what it was
+made from: model, options, class names, normalisation, accuracy, versions.  With --input
+float32-nchw it takes normalised images (N, 3, 32, 32).
+
+Before it gets its name it answers 500 test images in its own runtime as JAX does: logits within
+1e-4 of the largest, all predictions the same but for ties within that.  Random images serve where
+there is no data; none is downloaded.  --verify does so again; without the network it compares with
+the few answers of JAX that the file keeps.  A .pt2 or .stablehlo is a program: --verify only those
+that you would run.
+
+Exit codes: 0 written or verified, 1 the answers differ (nothing is written), 2 a mistake.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxnets import cli
+from jaxnets.errors import UserError, renamed
+from jaxnets.files.atomic import check_file
+
+if TYPE_CHECKING:
+    from jaxnets.export.files import Opened
+    from jaxnets.export.images import Images
+    from jaxnets.export.source import Source
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    _check_arguments(args)
+    config = cli.recipe(args) if args.config else None
+    if args.print_config:
+        return 0
+
+    from jaxnets.devices import runtime
+    from jaxnets.runs.workdir import read_config
+
+    runtime.setup(read_config(args.workdir).dtype if args.workdir else "float32")
+
+    from jaxnets.export.write import Refused
+
+    try:
+        return _verify(args, config) if args.verify else _export(args, config)
+    except Refused as e:
+        print(f"refused: {e}", file=sys.stderr)
+        return 1
+
+
+def _export(args: argparse.Namespace, config: object) -> int:
+    from jaxnets.export.files import FORMATS, format_of, require
+    from jaxnets.export.write import export
+
+    form = format_of(args.output, args.format, "--output")
+    require((*FORMATS[form].writes, *FORMATS[form].runs), f"--output {args.output}")
+    source, images = _source(args, config)
+    print(f"model    {source.model}")
+    done = export(source, args.output, form, images, kind=args.input)
+    shape = {"uint8-nhwc": "{0}, {0}, 3", "float32-nchw": "3, {0}, {0}"}[args.input]
+    print(
+        f"wrote    {args.output}: {done.size / 1e6:,.2f} MB; images {args.input.split('-')[0]} "
+        f"(N, {shape.format(source.image_size)}) to logits and probabilities (N, "
+        f"{source.model.num_classes})"
+    )
+    _say_verified(done.comparison, images.what)
+    return 0
+
+
+def _verify(args: argparse.Namespace, config: object) -> int:
+    from jaxnets.export.files import format_of, open_export
+    from jaxnets.export.write import Refused, verify, verify_alone
+
+    opened = open_export(args.verify, format_of(args.verify, args.format, "--verify"))
+    print(f"{args.verify}: {_headline(opened)}")
+    if args.workdir is None and args.weights is None:
+        comparison, what = verify_alone(opened), "the images whose answers it keeps"
+    else:
+        step = opened.about["origin"].get("step")
+        if args.checkpoint is None and isinstance(step, int):
+            args.checkpoint = str(step)
+        source, images = _source(args, config)
+        comparison, what = verify(opened, source, images), images.what
+    if not comparison.holds:
+        raise Refused(f"{args.verify}: its answers are not those of JAX: {comparison}; on {what}")
+    _say_verified(comparison, what)
+    return 0
+
+
+def _source(args: argparse.Namespace, config: object) -> "tuple[Source, Images]":
+    """The network, and the images to compare on."""
+    from jaxnets.config.networks import parse_options
+    from jaxnets.export.images import images_at_hand, real_images
+    from jaxnets.export.source import from_weights, from_workdir
+    from jaxnets.port.guess import Model
+
+    if args.workdir:
+        source = from_workdir(args.workdir, args.checkpoint or "best")
+    else:
+        model = None
+        if args.model is not None:
+            model = Model(args.model, args.num_classes, parse_options(args.model, args.option))
+        source = from_weights(args.weights, model, config)
+    notes = list(source.notes)
+    with renamed({"config.data.dir": "--data-dir"}):
+        if args.data_dir is not None:
+            source.config.data.dir = args.data_dir
+            images = real_images(source.config)
+        else:
+            images, note = images_at_hand(source.config)
+            notes += [note] if note else []
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return source, images
+
+
+def _headline(opened: "Opened") -> str:
+    about = opened.about
+    made = about.get("versions")
+    version = made.get("jaxnets") if isinstance(made, dict) else None
+    return f"{about.get('model')}, {about.get('parameters')} parameters, by jaxnets {version}"
+
+
+def _say_verified(comparison: object, what: str) -> None:
+    print(f"verified {comparison}; {what}")
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Before anything is imported that takes time."""
+    if (args.output is None) == (args.verify is None):
+        raise UserError("give --output FILE to write one, or --verify FILE to check one")
+    if args.workdir and args.weights:
+        raise UserError("--workdir and --weights: the network is in one of them")
+    if not (args.workdir or args.weights or args.verify):
+        raise UserError("no network: give --workdir RUN, or --weights FILE")
+    if args.model is None and (args.option or args.num_classes is not None):
+        raise UserError("--option and --num-classes are about one model: name it with --model")
+    if not args.weights and (args.model or args.config or args.overrides):
+        raise UserError("--model and --config are about --weights; a run has its own")
+    if args.overrides and not args.config:
+        raise UserError(f"{args.overrides[0]}: overrides a recipe: name it with --config")
+    if args.checkpoint and not args.workdir:
+        raise UserError("--checkpoint: is about --workdir")
+    if args.verify:
+        if not args.verify.exists():
+            raise UserError(f"--verify {args.verify}: no such file")
+        return
+    check_file(args.output, f"--output {args.output}")
+    if args.output.exists() and not args.force:
+        raise UserError(f"--output {args.output}: is there already; --force replaces it")
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("jaxnets.export", __doc__)
+    add = parser.add_argument
+    add("--workdir", type=Path, metavar="RUN", help="a run of jaxnets.train")
+    add("--checkpoint", metavar="best|last|STEP", help="of a run (default: best)")
+    add("--weights", type=Path, metavar="FILE", help="whatever jaxnets.port reads, without a run")
+    add("--model", metavar="NAME", help="whose weights they are (default: guessed)")
+    add("--option", action="append", default=[], metavar="K=V", help="an option of the model")
+    add("--num-classes", type=cli.whole(1), metavar="N", help="logits (default: as in the weights)")
+    parser.add_recipe()  # whose classes and normalisation go with --weights
+    add("--output", type=Path, metavar="FILE", help="where to write; the suffix says the format")
+    add("--verify", type=Path, metavar="FILE", help="check an old export instead")
+    add("--format", metavar="NAME", help="onnx, stablehlo, pt2 (default: by the suffix)")
+    add(
+        "--input",
+        choices=("uint8-nhwc", "float32-nchw"),
+        default="uint8-nhwc",
+        help="what the file takes: images as they are, or normalised ones (default: uint8-nhwc)",
+    )
+    add("--data-dir", metavar="DIR", help="where the data lies, if not where training found it")
+    add("--force", action="store_true", help="replace the output if it exists")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main)
