@@ -169,29 +169,38 @@ def test_weights_alone(command, refused, tmp_path):
     save(weights, draw(TINY))
     args = ["--weights", weights, "--output", path, "--model", "se_resnet"]
     args += [f"--option={k}" for k in ("num_blocks=1", "num_channels=4", "se=none")]
+    args += ["--config", "mish_se_resnet18"]
     assert "no cifar10 in" in refused(EXPORT, *args, "--data-dir", tmp_path)
-    done = command(EXPORT, *args, "--config", "se_resnet", f"--config.data.dir={tmp_path}")
+    done = command(EXPORT, *args, f"--config.data.dir={tmp_path}")
     assert done.code == 0, done.err
     assert "note: no test images at hand: no cifar10 in" in done.err
     about = open_export(path, "stablehlo").about
     assert about["class_names"][:2] == ["airplane", "automobile"]
-    assert about["mean"] == [0.4914, 0.4822, 0.4465]
-    assert about["origin"] == {"weights": "net.safetensors"}
+    assert about["std"] == [0.2470, 0.2435, 0.2616]
+    assert about["origin"]["weights"] == "net.safetensors"
 
 
-def test_whose_normalisation_is_assumed(tmp_path):
+def test_whose_normalisation_goes_with_weights(tmp_path):
     path = tmp_path / "a.safetensors"
-    save(path, draw(Model("cifar100_v1", 100, {"width": 1 / 64})))
-    source = sources.from_weights(path)
-    assert source.model.name == "cifar100_v1"
-    assert source.mean == (0.5071, 0.4867, 0.4408)
-    assert source.class_names[:2] == ("apple", "aquarium_fish")
-    assert "taken to be those of cifar100:v1" in source.notes[-1]
-    save(path, draw(TINY._replace(num_classes=7)), force=True)
-    with pytest.raises(UserError, match="images of 7 classes are normalised; name the recipe"):
-        sources.from_weights(path)
-    config = read("quickstart")
-    assert sources.from_weights(path, config=config).class_names == tuple("0123456")
+    save(path, draw(TINY._replace(num_classes=7)))
+    source = sources.from_weights(str(path))
+    assert (source.model.name, source.class_names) == ("se_resnet", tuple("0123456"))
+    assert "CIFAR-10 and its normalisation are assumed" in source.notes[-1]
+    with pytest.raises(UserError, match=r"cifar100, has 100 classes, and .* tells 7 apart"):
+        sources.from_weights(str(path), config=read("cifar100"))
+    save(path, draw(TINY), force=True)
+    source = sources.from_weights(str(path), config=read("quickstart"))
+    assert (source.class_names, source.mean, source.notes) == (NAMES, (0.31,) * 3, ())
+
+
+def test_weights_that_come_with_the_project():
+    source = sources.from_weights("se_resnet_small")
+    assert source.model.options["num_channels"] == 16
+    assert source.class_names[0] == "airplane"
+    assert 0 < source.origin["test_accuracy"] < 1
+    assert source.num_parameters == 295_755
+    with pytest.raises(UserError, match="says itself what it was trained with"):
+        sources.from_weights("se_resnet_small", config=read("se_resnet"))
 
 
 # The images
@@ -319,7 +328,7 @@ def test_mistakes_in_the_arguments(refused, workdir, tmp_path):
     for args, says in (
         (run, "give --output FILE to write one, or --verify FILE"),
         ((*run, *out, "--verify", "x"), "give --output FILE to write one, or --verify FILE"),
-        (out, "no network: give --workdir RUN, or --weights FILE"),
+        (out, "no network: give --workdir RUN, or --weights NAME|FILE"),
         ((*run, *weights, *out), "the network is in one of them"),
         ((*run, "--model=resnet18", *out), "--model and --config are about --weights"),
         ((*weights, "--option", "drop=0.1", *out), "name it with --model"),

@@ -1,7 +1,8 @@
 """Exports a trained network to one file that runs without jaxnets, and proves that it answers so.
 
     python -m jaxnets.export --workdir runs/x --output net.onnx
-    python -m jaxnets.export --weights net.safetensors --model resnet18 --output net.pt2
+    python -m jaxnets.export --weights se_resnet_small --output net.pt2
+    python -m jaxnets.export --weights net.pth --model resnet18 --config resnet18 --output net.pt2
     python -m jaxnets.export --verify net.onnx --workdir runs/x
 
 .onnx is for onnxruntime, .stablehlo for jax.export, .pt2 for torch.export.  A file takes `images`,
@@ -107,7 +108,7 @@ def _source(args: argparse.Namespace, config: object) -> "tuple[Source, Images]"
     else:
         model = None
         if args.model is not None:
-            model = Model(args.model, args.num_classes, parse_options(args.model, args.option))
+            model = Model(args.model, None, parse_options(args.model, args.option))
         source = from_weights(args.weights, model, config)
     notes = list(source.notes)
     with renamed({"config.data.dir": "--data-dir"}):
@@ -140,9 +141,9 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if args.workdir and args.weights:
         raise UserError("--workdir and --weights: the network is in one of them")
     if not (args.workdir or args.weights or args.verify):
-        raise UserError("no network: give --workdir RUN, or --weights FILE")
-    if args.model is None and (args.option or args.num_classes is not None):
-        raise UserError("--option and --num-classes are about one model: name it with --model")
+        raise UserError("no network: give --workdir RUN, or --weights NAME|FILE")
+    if args.model is None and args.option:
+        raise UserError("--option: is about one model: name it with --model")
     if not args.weights and (args.model or args.config or args.overrides):
         raise UserError("--model and --config are about --weights; a run has its own")
     if args.overrides and not args.config:
@@ -163,10 +164,9 @@ def _parser() -> cli.Parser:
     add = parser.add_argument
     add("--workdir", type=Path, metavar="RUN", help="a run of jaxnets.train")
     add("--checkpoint", metavar="best|last|STEP", help="of a run (default: best)")
-    add("--weights", type=Path, metavar="FILE", help="whatever jaxnets.port reads, without a run")
+    add("--weights", metavar="NAME|FILE", help="weights by name, or whatever jaxnets.port reads")
     add("--model", metavar="NAME", help="whose weights they are (default: guessed)")
     add("--option", action="append", default=[], metavar="K=V", help="an option of the model")
-    add("--num-classes", type=cli.whole(1), metavar="N", help="logits (default: as in the weights)")
     parser.add_recipe()  # whose classes and normalisation go with --weights
     add("--output", type=Path, metavar="FILE", help="where to write; the suffix says the format")
     add("--verify", type=Path, metavar="FILE", help="check an old export instead")

@@ -1,6 +1,5 @@
 """A trained network, wherever its weights come from, as everything here takes it."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -12,22 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets import config as configs
 from jaxnets.augment.pipeline import normalize
-from jaxnets.config.recipes import recipes
 from jaxnets.data import load as load_data
 from jaxnets.data.cifar import CIFAR10, CIFAR100
+from jaxnets.devices import runtime
 from jaxnets.errors import UserError
-from jaxnets.inference.network import load_member
+from jaxnets.inference.network import Member, load_member, of_weights
 from jaxnets.models.functional import split
-from jaxnets.port import adapters, to_state_dict
-from jaxnets.port.convert import recognize, workdir_file
-from jaxnets.port.files import is_run, load, read
+from jaxnets.models.torch_names import StateDict, parameters, to_state_dict
 from jaxnets.port.fit import fit
-from jaxnets.port.folder import read_model
-from jaxnets.port.guess import Model, describe, num_classes
-from jaxnets.port.names import StateDict, parameters
+from jaxnets.port.guess import Model, describe
 from jaxnets.port.verify import build
+from jaxnets.port.weights import read_weights
+from jaxnets.pretrained import Weights
+from jaxnets.pretrained.weights import options_of
 from jaxnets.runs.log import METRICS, read_rows
 
 _BATCH = 100
@@ -108,22 +105,46 @@ def from_workdir(workdir: Path, checkpoint: str = "best") -> Source:
         UserError: no run there, no such checkpoint, damaged or unfitting weights.
     """
     member = load_member(workdir, checkpoint)
-    model = read_model(workdir)._replace(num_classes=member.num_classes)
-    origin = {
+    said = {
         "workdir": workdir.resolve().name,
         "checkpoint": "best" if member.is_best else "last",
         "step": member.step,
-        "epoch": member.meta.get("epoch"),
-        "selected_on": member.selected_on,
         "test_accuracy": _logged(workdir, member.step),
-        "trained_in": member.config.dtype,
     }
+    return _of_member(member, said)
+
+
+def from_weights(source: str, model: Model | None = None, config: Any = None) -> Source:
+    """The network of weights that come with the project, by name, or of a file or folder of them.
+
+    Args:
+        source: as for `jaxnets.port.weights.read_weights`.
+        model: whose weights they are, if the file does not say it; guessed if left out.
+        config: the recipe whose classes and normalisation go with them, if the file says none.
+
+    Raises:
+        UserError: no weights, or those of another model.
+    """
+    weights = read_weights(source, model=model)
+    said: dict[str, Any] = {"weights": Path(source).name}
+    if weights.entry is not None:
+        said["test_accuracy"] = weights.entry.record.get("test", {}).get("accuracy")
+    if config is not None:
+        weights = _with_recipe(weights, config)
+    if weights.config.dtype == "float64":
+        runtime.setup("float64")
+    return _of_member(of_weights(weights), said)
+
+
+def _of_member(member: Member, said: dict[str, Any]) -> Source:
+    model = Model(member.config.model.name, member.num_classes, options_of(member.config))
+    known = {"epoch": member.meta.get("epoch"), "selected_on": member.selected_on}
     return Source(
         model,
         fit(to_state_dict(member.model()), describe(model), "float32"),
         member.config,
         member.class_names,
-        origin,
+        {**said, **known, "trained_in": member.config.dtype},
         tuple(member.notes),
     )
 
@@ -132,66 +153,30 @@ def _logged(workdir: Path, step: int) -> float | None:
     """The test accuracy that the run's log gives for a step."""
     path = workdir / METRICS
     rows = read_rows(path) if path.exists() else []
-    return next((row.get("eval/accuracy") for row in rows if row.get("step") == step), None)
+    return next((row.get("eval/accuracy") for row in rows if row["step"] == step), None)
 
 
-def from_weights(path: Path, model: Model | None = None, config: Any = None) -> Source:
-    """The network of a file of weights, or of anything else that `jaxnets.port.load` reads.
-
-    Args:
-        model: whose weights they are; guessed if left out.
-        config: the recipe whose data and normalisation they belong to; if left out, the one
-            called like the model.
-
-    Raises:
-        UserError: not weights, or those of another model; or nobody knows how to normalise.
-    """
-    path = workdir_file(path, "best")
-    if is_run(path):
-        state_dict, rest = load(path), {}
-        model = model or read_model(path)
-    else:
-        state_dict, rest, _ = read(path)
-        _, model = recognize(state_dict, rest, model)
-    shapes = {name: value.shape for name, value in state_dict.items()}
-    classes = num_classes(shapes)
-    model = model._replace(num_classes=model.num_classes or classes)
-    try:
-        entries = describe(model, len(shapes))
-        plan = adapters.fitting(shapes, {s.name: s.shape for s in entries})
-        weights = fit(plan.apply(state_dict), entries, "float32")
-    except UserError as e:
-        raise UserError(f"{path}: {e}", e.details) from e
-    notes = list(plan.notes(shapes))
-    if config is None:
-        config, note = _recipe(model)
-        notes.append(note)
-    names = _class_names(config, model.num_classes)
-    return Source(model, weights, config, names, {"weights": path.name}, tuple(notes))
-
-
-def _class_names(config: Any, count: int) -> tuple[str, ...]:
-    """Those of the recipe's data; numbers where it has none, or not so many."""
-    known: Sequence[str] = _NAMES.get(config.data.name, ())
-    if config.data.name == "folder":
-        with contextlib.suppress(UserError):
-            known = load_data(config, download=False).class_names
-    known = tuple(known) if len(known) <= count else ()
-    return known + tuple(str(i) for i in range(len(known), count))
-
-
-def _recipe(model: Model) -> tuple[Any, str]:
-    """The recipe that a model's weights are taken to come from, and the note that says so."""
-    family, _, version = model.name.rpartition("_")
-    spec = model.name if model.name in recipes() else f"{family}:{version}"
-    config = configs.read(spec)
-    if len(_NAMES.get(config.data.name, ())) != model.num_classes:
+def _with_recipe(weights: Weights, config: Any) -> Weights:
+    """The weights with the classes and the normalisation of a recipe, which they must lack."""
+    if weights.class_names is not None:
+        raise UserError(f"--config: {weights.source} says itself what it was trained with")
+    found = weights.config.copy_and_resolve_references()
+    found.data = config.data
+    names = _class_names(config)
+    if len(names) > weights.num_classes:
         raise UserError(
-            f"--weights: nobody says how images of {model.num_classes} classes are normalised; "
-            "name the recipe they were trained with by --config"
+            f"--config: its data, {config.data.name}, has {len(names)} classes, and "
+            f"{weights.source} tells {weights.num_classes} apart"
         )
-    said = "{:g}, {:g}, {:g}".format
-    return config, (
-        f"classes and normalisation are taken to be those of {spec}: {config.data.name}, mean "
-        f"{said(*config.data.mean)}, deviation {said(*config.data.std)}; --config names another"
-    )
+    meta = {**weights.meta, "class_names": list(names)} if names else weights.meta
+    return dataclasses.replace(weights, config=found, meta=meta, notes=())
+
+
+def _class_names(config: Any) -> Sequence[str]:
+    """Those of a recipe's data, as far as they are known here."""
+    if config.data.name in _NAMES:
+        return _NAMES[config.data.name]
+    try:
+        return load_data(config, download=False).class_names
+    except UserError:
+        return ()
