@@ -8,7 +8,7 @@ from jaxnets.export import Source, compare, export, open_export
 from jaxnets.export.files import FORMATS
 from jaxnets.export.images import Images, random_images
 from jaxnets.models import list_models
-from jaxnets.port.fit import fit
+from jaxnets.port.adapters import fit
 from jaxnets.port.guess import Model, describe
 from jaxnets.port.verify import run_torch
 from parity_tests.helpers import NARROW, make_pair

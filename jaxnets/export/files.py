@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets.errors import UserError, unknown
+from jaxnets.errors import UserError, one_line, unknown
 from jaxnets.export import about as abouts
 from jaxnets.files.regular import read_bytes
 
@@ -113,14 +113,9 @@ def open_export(path: Path, form: str) -> Opened:
     try:
         said = module.about_of(data)
     except Exception as e:  # damaged files raise nearly anything
-        raise UserError(f"{path}: no .{form} file, or damaged ({_one_line(e)})") from e
+        raise UserError(f"{path}: no .{form} file, or damaged ({one_line(e)})") from e
     found = abouts.from_json(said, path)
     try:
         return Opened(found, module.runtime(data))
     except Exception as e:
-        raise UserError(f"{path}: cannot be opened ({_one_line(e)})") from e
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:160]
+        raise UserError(f"{path}: cannot be opened ({one_line(e)})") from e

@@ -19,7 +19,7 @@ from jaxnets.errors import UserError
 from jaxnets.inference.network import Member, load_member, of_weights
 from jaxnets.models.functional import split
 from jaxnets.models.torch_names import StateDict, parameters, to_state_dict
-from jaxnets.port.fit import fit
+from jaxnets.port.adapters import fit
 from jaxnets.port.guess import Model, describe
 from jaxnets.port.verify import build
 from jaxnets.port.weights import read_weights
