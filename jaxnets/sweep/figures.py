@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxnets.report.figure import Theme, label
-from jaxnets.sweep.found import Row
+from jaxnets.sweep.found import Row, text
 
 
 def settings(rows: Sequence[Row], keys: Sequence[str], theme: Theme):
@@ -103,7 +103,7 @@ def front(rows: Sequence[Row], best: Sequence[Row], costs: Mapping[int, float], 
 
 def name(row: Row, keys: Sequence[str]) -> str:
     """A setting on an axis: its values."""
-    return label(", ".join(str(row.setting.get(key, "–")) for key in keys), 48)
+    return label(", ".join(text(row.setting.get(key, "–")) for key in keys), 48)
 
 
 def accuracy(run: Mapping[str, Any]) -> float:

@@ -122,6 +122,15 @@ def has_validation(rows: Sequence[Row]) -> bool:
     return any(r["val"] is not None for row in rows for r in row.runs)
 
 
+def text(value: Any) -> str:
+    """A value of a setting as tables have it.
+
+    >>> text(0.09983986416723048), text(1e-05), text(True), text("sgd")
+    ('0.09984', '1e-05', 'True', 'sgd')
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def cells(rows: Sequence[Row]) -> dict[str, list[str]]:
     """The columns of the table by their headings, as texts."""
 
@@ -130,7 +139,7 @@ def cells(rows: Sequence[Row]) -> dict[str, list[str]]:
         return "" if figure["mean"] is None else mean(figure, " %")
 
     columns = {"trial": [str(row.number) for row in rows]}
-    columns |= {key: [str(row.setting.get(key, "")) for row in rows] for key in keys(rows)}
+    columns |= {key: [text(row.setting.get(key, "")) for row in rows] for key in keys(rows)}
     if has_validation(rows):
         columns["validation"] = [accuracy(row, "val") for row in rows]
     columns["test, last"] = [accuracy(row, "last") for row in rows]
@@ -164,8 +173,8 @@ def _as_dict(row: Row) -> dict[str, Any]:
 def as_csv(rows: Sequence[Row]) -> str:
     """A line for each trial; figures are means over its runs, in per cent and seconds."""
     names = keys(rows)
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
+    lines = io.StringIO()
+    out = csv.writer(lines, lineterminator="\n")
     measured = [f"{key}_{what}" for key in _FIGURES for what in ("mean", "sd")]
     out.writerow(["trial", *names, "claim", "state", "n", *measured, "parameters", "macs", "why"])
     for row in rows:
@@ -176,4 +185,4 @@ def as_csv(rows: Sequence[Row]) -> str:
             [row.number, *setting, row.claim, row.state, len(row.runs), *values, row.parameters,
              row.macs, row.why]
         )  # fmt: skip
-    return text.getvalue()
+    return lines.getvalue()

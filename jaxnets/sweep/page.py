@@ -268,7 +268,7 @@ def _front(shown: Shown, front: Front) -> Section:
             str(row.number),
             front.text(row),
             f"{100 * row.value:.2f} %",
-            *(str(row.setting.get(key, "")) for key in heads[3:]),
+            *(found.text(row.setting.get(key, "")) for key in heads[3:]),
         )
         for row in front.rows
     ]
