@@ -255,6 +255,18 @@ def test_two_of_one_combination_count_once(study):
     assert [t.number for t in claims.counted(study.trials, unique=True)] == [0, 1]
 
 
+def test_a_failed_trial_that_is_tried_again_counts_once(study):
+    trial = study.ask()
+    trial.suggest_int("a", 0, 9)
+    trial.set_user_attr("error", "the disk is full")
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    assert [t.number for t in claims.counted(study.trials, unique=True)] == [0]
+    claims.queue_again(study, study.trials[0])
+    for unique in (True, False):
+        assert [t.number for t in claims.counted(study.trials, unique=unique)] == [1]
+    assert "error" not in study.trials[1].user_attrs
+
+
 # Workers that are killed.
 
 
