@@ -17,7 +17,7 @@ from jaxnets import checks
 from jaxnets import config as configs
 from jaxnets.config import networks
 from jaxnets.optim import make_optimizer
-from jaxnets.sweep import ablation, child, claims, engine, size, space, storage, worker
+from jaxnets.sweep import ablation, child, claims, engine, page, size, space, storage, worker
 from tests import sweep_fakes
 from tests.sweep_fakes import BEGUN, PACE, TINY
 
@@ -35,14 +35,18 @@ VAL = "--config.data.val_fraction=.1"
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder to sweep in; trainings take no time, and of networks only the width counts."""
+    """A folder to sweep in; trainings and pictures take no time, networks are their widths."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(child, "train", sweep_fakes.train)
     monkeypatch.setattr(
         size, "measure", lambda config: size.Size(1000 * config.model.num_channels, 10_000)
     )
+    monkeypatch.setattr(page, "write_picture", lambda *_, **__: [])
     Path("space.py").write_text(SPACE)
     return tmp_path
+
+
+USED = [("tpe", "median"), ("random", "hyperband"), ("qmc", "none"), ("tpe", "hyperband")]
 
 
 def arguments(*more: object, trials: int = 6) -> tuple:
@@ -122,12 +126,13 @@ def test_bad_trials_are_given_up_early(here, command):
     assert all(row["setting"]["lr"] == 0.1 for row in rows if row["value"] == best)
 
 
-@pytest.mark.parametrize("name", engine.PRUNERS)
-@pytest.mark.parametrize("sampler", engine.SAMPLERS)
-def test_every_sampler_and_pruner(name, sampler, here, command):
-    done = command("jaxnets.sweep", *arguments(f"--pruner={name}", f"--sampler={sampler}"))
+@pytest.mark.parametrize(("sampler", "pruner"), USED)
+def test_samplers_and_pruners(sampler, pruner, here, command):
+    flags = (f"--pruner={pruner}", f"--sampler={sampler}")
+    done = command("jaxnets.sweep", *arguments(*flags, trials=3))
     assert done.code == 0, done.err
-    assert len(table()) == 6
+    assert len(table()) == 3
+    assert {sampler for sampler, _ in USED} == {*engine.SAMPLERS}
 
 
 def test_mistakes(here, command, refused):
