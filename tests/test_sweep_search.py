@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -370,25 +371,26 @@ def test_a_training_ends_with_its_worker(tmp_path):
         "--grid", "optim.lr=.1", "--workdir", "a",
     ]  # fmt: skip
     env = os.environ | {"PYTHONPATH": str(ROOT)}
+    log, output = tmp_path / "a/trial0/seed0/metrics.jsonl", tmp_path / "a/trial0/seed0.log"
+
+    def epochs() -> int:
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def wait_for(condition: Callable[[], bool], running: bool = True) -> None:
+        until = time.monotonic() + 250
+        while not condition():
+            assert time.monotonic() < until
+            assert process.poll() is None or not running
+            time.sleep(0.1)
+
     process = subprocess.Popen(args, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
-    log = tmp_path / "a/trial0/seed0/metrics.jsonl"
-    until = time.monotonic() + 250
-    while not log.exists() or len(log.read_text().splitlines()) < 2:
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.1)
+    wait_for(lambda: epochs() >= 2)
     process.kill()
     process.wait()
-    output = tmp_path / "a/trial0/seed0.log"
-    while "stopped" not in output.read_text():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    rows = len(log.read_text().splitlines())
+    wait_for(lambda: "stopped" in output.read_text(), running=False)
+    done = epochs()
     process = subprocess.Popen(args, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
-    while len(log.read_text().splitlines()) < rows + 2:
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.1)
+    wait_for(lambda: epochs() >= done + 2)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=100)
     assert process.returncode == 130
