@@ -187,6 +187,10 @@ def test_commands_of_the_documents(command, folder, monkeypatch, capsys):
         for word in words[:4] if ".port" in command else words:
             if re.fullmatch(r"runs/\w+", word) and not (folder / word).exists():
                 copy_a_run(folder, word, monkeypatch, capsys)
+    if "--show sweeps/" in command:
+        workdir = shlex.split(command)[shlex.split(command).index("--show") + 1]
+        if not (folder / workdir).exists():
+            run(next(c for c in PYTHON if f"--workdir {workdir}" in c), folder, monkeypatch, capsys)
     if "digits.npy" in command:
         digits = next(c for c in COMMANDS if c.startswith("python -c"))
         monkeypatch.chdir(folder)
