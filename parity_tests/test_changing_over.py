@@ -48,6 +48,7 @@ OPTIMIZERS = {
     "nesterov": ("name=sgd", "nesterov=True", "clip=value", "clip_at=0.5"),
     "adam": ("name=adam", "clip=norm", "clip_at=1.5"),
     "adamw": ("name=adamw",),
+    "muon": ("name=muon", "muon.rest=adamw"),
 }
 LOOKAHEADS = {
     "off": ("enabled=False",),
@@ -66,7 +67,7 @@ CASES = [
     for i, optimizer in enumerate(OPTIMIZERS)
     for j, look in enumerate(LOOKAHEADS)
 ]
-QUICK = [CASES[i] for i in (2, 9, 13)]
+QUICK = [CASES[i] for i in (2, 9, 13, 16)]
 # Within an epoch and within a cycle; ten here and ten there, on a sync of the first form; and
 # between two epochs.  Then after every single step.
 FEW, ALL = (5, 10, 16), tuple(range(1, STEPS))
@@ -232,7 +233,7 @@ def test_a_turn_each_step_is_one_run(case, tmp_path, started_once):
 
 def test_the_quick_cases_have_every_kind():
     optimizers, looks, schedules = map(set, zip(*QUICK, strict=True))
-    assert optimizers == {"sgd", "adam", "adamw"}
+    assert optimizers == {"sgd", "adam", "adamw", "muon"}
     assert looks == LOOKAHEADS.keys()
     assert "one_cycle" in schedules  # which moves the momentum, too
 

@@ -38,6 +38,12 @@ OPTIMIZERS = {
     "adam": {"name": "adam", "clip": "norm"},
     "adamw": {"name": "adamw"},
 }
+# Their momentum does not cycle, so that not every schedule is for them.
+MUONS = {
+    "muon": {"name": "muon", "momentum": 0.0, "muon": {"weight_decay": 0.1}},
+    "muon_adamw": {"name": "muon", "muon": {"rest": "adamw", "rest_lr_scale": 0.3}},
+    "muon_sgd": {"name": "muon", "muon": {"exclude": ("conv1",)}},
+}
 LOOKAHEADS = {
     "off": {"enabled": False},
     "canonical": {"enabled": True, "k": 4},
@@ -65,14 +71,16 @@ CASES += [
     for j, schedule in enumerate(SCHEDULES)
 ]
 CYCLED = {("sgd", "first", "one_cycle"), ("adamw", "canonical", "one_cycle")}  # momentum moves too
+MUON = {("muon", "first", "cosine_by_step"), ("muon_adamw", "canonical", "slow_cycle")}
 CASES = sorted({*CASES, *CYCLED})
-QUICK = {*CASES[::4], *CYCLED}
+QUICK = {*CASES[::4], *CYCLED, *MUON}
+CASES += sorted(MUON | {("muon", "off", "restarts"), ("muon_adamw", "first", "multistep")})
 
 
 def make_config(model: Model, opt: str, look: str, schedule: str) -> Any:
     c = default_config()
     c.model.update({"name": model.name, "num_classes": model.num_classes, **model.options})
-    c.optim.update({"lr": 0.02, "weight_decay": 5e-3, "clip_at": 1.5, **OPTIMIZERS[opt]})
+    c.optim.update({"lr": 0.02, "weight_decay": 5e-3, "clip_at": 1.5, **(OPTIMIZERS | MUONS)[opt]})
     c.optim.lookahead.update(LOOKAHEADS[look])
     c.schedule.update(SCHEDULES[schedule])
     c.dtype, c.num_epochs = "float64", NUM_EPOCHS
@@ -192,8 +200,9 @@ class TorchSide:
         net = torch_ref.models.create_model(name, num_classes, **options).double()
         net.load_state_dict({k: torch.tensor(v) for k, v in problem.weights.items()})
         self.named = dict(net.named_parameters())
+        named = torch_ref.optim.groups(self.named, {}) if config.optim.name == "muon" else None
         made = torch_ref.optim.make_optimizer(
-            net.parameters(),
+            named or net.parameters(),
             config.optim,
             config.schedule,
             steps_per_epoch=STEPS_PER_EPOCH,
@@ -269,6 +278,7 @@ def test_half_and_half_is_the_whole(case, tmp_path):
         (SHARED, "adam"),
         pytest.param(SHARED, "sgd", marks=pytest.mark.slow),
         (FIRE8, "sgd"),
+        pytest.param(FIRE8, "muon_adamw", marks=pytest.mark.slow),
         pytest.param(FIRE8, "adam", marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", value),
@@ -320,6 +330,9 @@ def plain(tree):
         ("plain", "off", "constant"),
         ("adamw", "canonical", "restarts"),
         ("adam", "off", "slow_cycle"),
+        ("muon", "first", "cosine"),
+        ("muon_sgd", "off", "cosine"),
+        ("muon_adamw", "canonical", "restarts"),
     ],
     ids="-".join,
 )
@@ -341,8 +354,9 @@ def test_there_and_back_is_the_same_file(case, tmp_path):
     assert plain(a) != plain(changed)
 
 
-def test_before_the_first_step(tmp_path):
-    problem = make_problem(TINY, "sgd", "first", "cosine")
+@pytest.mark.parametrize("opt", ["sgd", "muon", "muon_adamw"])
+def test_before_the_first_step(opt, tmp_path):
+    problem = make_problem(TINY, opt, "first", "cosine")
     write_file(tmp_path / "a.pt", JaxSide(problem).read(), NO_LOG)
     side, whole = TorchSide(problem), JaxSide(problem)
     back = JaxSide(problem, like=whole)

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch.optim import lr_scheduler
 
+from jaxnets.config.muon import kernels, read_muon
+from torch_ref.muon import Muon
+
 
 class Lookahead:
     """Every k steps, slow += alpha * (fast - slow) and fast = slow (Zhang et al. 2019).
@@ -195,8 +198,41 @@ def make_optimizer(
     )
 
 
-def _inner(params: Iterable[torch.nn.Parameter], config: Any) -> torch.optim.Optimizer:
-    if config.name == "sgd":
+def _inner(params: Iterable[Any], config: Any) -> torch.optim.Optimizer:
+    return (
+        _muon(list(params), config) if config.name == "muon" else _core(config.name, params, config)
+    )
+
+
+def _muon(params: list[Any], config: Any) -> Muon:
+    """Each group of `groups` is parted into kernels and the rest; parameters alone are the rest."""
+    options = read_muon(config)
+    found = params if isinstance(params[0], dict) else [{"params": params, "lr_scale": 1.0}]
+    own, rest = [], []
+    for group in found:
+        named = {m[0]: m[1].ndim for m in group["params"] if isinstance(m, tuple)}
+        chosen = set(kernels(named, options.exclude))
+        parts: tuple[list[Any], list[Any]] = [], []
+        for member in group["params"]:
+            parts[isinstance(member, tuple) and member[0] in chosen].append(member)
+        factor = group["lr_scale"]
+        rest.append({"params": parts[0], "lr_scale": factor * options.rest_lr_scale})
+        own.append({"params": parts[1], "lr_scale": factor})
+    return Muon(
+        [group for group in own if group["params"]] or own[:1],
+        _core(options.rest, [group for group in rest if group["params"]] or rest[:1], config),
+        lr=config.lr,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+        ns_steps=options.ns_steps,
+        ns_dtype=options.ns_dtype,
+        adjust_lr=options.adjust_lr,
+    )
+
+
+def _core(name: str, params: Iterable[Any], config: Any) -> torch.optim.Optimizer:
+    if name == "sgd":
         return torch.optim.SGD(
             params,
             lr=config.lr,
@@ -204,9 +240,9 @@ def _inner(params: Iterable[torch.nn.Parameter], config: Any) -> torch.optim.Opt
             nesterov=_get(config, "nesterov", False),
             weight_decay=_get(config, "weight_decay", 0.0),
         )
-    if config.name not in ("adam", "adamw"):
-        raise ValueError(f"unknown optimizer {config.name!r}; known: adam, adamw, sgd")
-    adamw = config.name == "adamw"
+    if name not in ("adam", "adamw"):
+        raise ValueError(f"unknown optimizer {name!r}; known: adam, adamw, muon, sgd")
+    adamw = name == "adamw"
     return (torch.optim.AdamW if adamw else torch.optim.Adam)(
         params,
         lr=config.lr,

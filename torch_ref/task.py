@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from jaxnets import checks
 from jaxnets.config import model_options
+from jaxnets.config.muon import check_kernels
 from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
@@ -52,13 +53,15 @@ def build(
             net.load_state_dict(weights)
     if fill is not None:
         fill(net)
+    check_kernels(config.optim, {name: p.ndim for name, p in net.named_parameters()}, found.frozen)
     steps = steps_per_epoch(count, config.batch_size)
     with _blaming("config.optim or config.schedule"):
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(name not in found.frozen)
+        named = found.scales or config.optim.name == "muon"
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
         optimizer = make_optimizer(
-            groups(trained, found.scales) if found.scales else trained.values(),
+            groups(trained, found.scales) if named else trained.values(),
             config.optim,
             config.schedule,
             steps_per_epoch=steps,

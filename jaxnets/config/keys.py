@@ -9,6 +9,18 @@ from jaxnets.errors import UserError, unknown
 
 # The dtypes to compute in, and those of the parameters then.
 PARAM_DTYPES = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
+# config.optim.muon, as torch.optim.Muon has it but for the weight decay.
+MUON = {
+    "momentum": 0.95,
+    "nesterov": True,
+    "weight_decay": 0.0,  # decoupled, of the kernels; optim.weight_decay is for the rest
+    "ns_steps": 5,
+    "ns_dtype": "float32",  # float32 (float64 where the parameters are), bfloat16
+    "adjust_lr": "original",  # original, match_rms_adamw, none
+    "rest": "sgd",  # sgd, adamw: of all other parameters, with their options in optim
+    "rest_lr_scale": 1.0,  # the rest's learning rate is optim.lr times this
+    "exclude": (),  # modules whose kernels belong to the rest, such as "conv1"
+}
 
 
 class _Operation(NamedTuple):
@@ -18,9 +30,13 @@ class _Operation(NamedTuple):
     args: list[Any]
 
 
-def default_decay(optimizer: str) -> float:
-    """The weight decay where nobody sets one: AdamW's, decoupled, is of another scale."""
-    return 1e-2 if optimizer == "adamw" else 5e-4
+def default_decay(optimizer: str, rest: str) -> float:
+    """The weight decay where nobody sets one: AdamW's, decoupled, is of another scale.
+
+    Args:
+        rest: what muon leaves its other parameters to.
+    """
+    return 1e-2 if "adamw" in (optimizer, optimizer == "muon" and rest) else 5e-4
 
 
 def default_config() -> Any:
@@ -57,12 +73,14 @@ def default_config() -> Any:
     a.erasing = ConfigDict({"p": 0.5, "scale": (0.02, 0.33), "ratio": (0.3, 3.3)})
 
     c.optim = o = ConfigDict(convert_dict=False)  # prefixes have dots, which no section has
-    o.name = "sgd"  # sgd, adam, adamw
+    o.name = "sgd"  # sgd, adam, adamw; muon: for the kernels of convolutions
     o.lr = 0.1
     o.momentum, o.nesterov = 0.9, False  # sgd
     o.beta1, o.beta2, o.eps = 0.9, 0.999, 1e-8  # adam, adamw
-    # Coupled for sgd and adam, 5e-4; decoupled for adamw, 1e-2; of every parameter.
-    by_name = _Operation(lambda _, name: default_decay(name), [o.get_ref("name")])
+    o.muon = ConfigDict(MUON)
+    # Coupled for sgd and adam, 5e-4; decoupled for adamw, 1e-2; of every parameter but muon's.
+    names = [o.get_ref("name"), o.muon.get_ref("rest")]
+    by_name = _Operation(lambda _, name, rest: default_decay(name, rest), names)
     o.weight_decay = config_dict.FieldReference(0.0, op=by_name)
     o.clip, o.clip_at = "none", 0.1  # none, value, norm
     o.lookahead = ConfigDict({"enabled": False, "k": 5, "alpha": 0.5})

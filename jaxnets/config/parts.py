@@ -36,7 +36,7 @@ def parts(optim: Any, parameters: Names) -> Parts:
     """
     frozen: set[str] = set()
     for prefix in optim.freeze:
-        frozen |= _matching("config.optim.freeze", prefix, parameters)
+        frozen |= matching("config.optim.freeze", prefix, parameters)
     if frozen and len(frozen) == len(parameters):
         raise UserError(
             f"config.optim.freeze={','.join(optim.freeze)}: freezes all parameters, so that "
@@ -45,7 +45,7 @@ def parts(optim: Any, parameters: Names) -> Parts:
     scales: dict[str, float] = {}
     for prefix, factor in flatten(optim.lr_scale).items():
         key = f"config.optim.lr_scale.{prefix}"
-        found = _matching("config.optim.lr_scale", prefix, parameters)
+        found = matching("config.optim.lr_scale", prefix, parameters)
         if found <= frozen:
             raise UserError(f"{key}: all of it is frozen by config.optim.freeze; leave one out")
         for name in found - frozen:
@@ -70,7 +70,8 @@ def begins(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
-def _matching(key: str, prefix: str, parameters: Names) -> set[str]:
+def matching(key: str, prefix: str, parameters: Names) -> set[str]:
+    """The parameters with a name that begins so; a UserError with the nearest names if none has."""
     found = {
         parameter
         for parameter, names in parameters.items()

@@ -62,6 +62,7 @@ def _override(config: Any, overrides: Sequence[str]) -> str | None:
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
     config.augment.ops = _listed(config.augment.ops)
+    config.optim.muon.exclude = _listed(config.optim.muon.exclude)
     config.optim.freeze = _listed(config.optim.freeze)
     return note
 
@@ -134,7 +135,7 @@ def _list_options(model: Any, given: Iterable[str]) -> None:
 
 def _note_decay(recipe: Mapping[str, Any], optim: Any) -> None:
     """Says that a weight decay, which a recipe sets for one optimizer, stays for another one."""
-    decay, usual = optim.weight_decay, default_decay(optim.name)
+    decay, usual = optim.weight_decay, default_decay(optim.name, optim.muon.rest)
     if optim.name != recipe["name"] and decay != usual:
         print(
             f"note: config.optim.weight_decay={decay} is what the recipe sets for {recipe['name']};"

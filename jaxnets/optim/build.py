@@ -8,19 +8,21 @@ import optax
 
 from jaxnets import checks
 from jaxnets.checks import Section
+from jaxnets.config.muon import kernels, read_muon
 from jaxnets.errors import UserError
 from jaxnets.optim import schedules, transforms
+from jaxnets.optim.muon import muon
 from jaxnets.optim.schedules import Schedule
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "cosine", "warm_restarts", "multistep", "one_cycle")
 
 
 class Optimizer(NamedTuple):
     """What a train step and its log need: the transformation, and its curves by step.
 
-    tx: its state is always (EmptyState, EmptyState, SgdState | AdamState), of clipping, coupled
-    decay and the optimizer proper; with Lookahead, LookaheadState(count, slow, that).
+    tx: its state is always (EmptyState, EmptyState, SgdState | AdamState | MuonState), of clipping,
+    coupled decay and the optimizer proper; with Lookahead, LookaheadState(count, slow, that).
     lr: step -> learning rate.
     momentum: step -> momentum (Adam: beta1) where it is scheduled, else None.
     """
@@ -43,10 +45,12 @@ def make_optimizer(
     Semantics are `torch.optim`'s: decay covers every parameter; `sgd` and `adam` add it to the
     clipped gradient, `adamw` shrinks the parameters by lr * decay. `weight_decay=None` is torch's
     default (0; 1e-2 for adamw). `nesterov` and `momentum` concern sgd; `beta1`, `beta2` and `eps`
-    the others. Schedules run per step or per epoch; `one_cycle` ignores `optim.lr`, and its
-    `cycle_momentum` drives sgd's momentum or Adam's beta1. It is planned over `total_epochs`, the
-    run's by default; with `restart_every_epoch` it is made anew at the start of each epoch, as S0's
-    published code did, and so never gets beyond its first epoch.
+    the others. `muon` is for the kernels of convolutions, with the options in `optim.muon`; all
+    other parameters are left to sgd or adamw, as its `rest` says. Schedules run per step or per
+    epoch; `one_cycle` ignores `optim.lr`, and its `cycle_momentum` drives sgd's momentum or Adam's
+    beta1. It is planned over `total_epochs`, the run's by default; with `restart_every_epoch` it is
+    made anew at the start of each epoch, as S0's published code did, and so never gets beyond its
+    first epoch.
 
     Args:
         scales: factors of the learning rate, by the parameters' names, where they are not 1.
@@ -62,17 +66,52 @@ def make_optimizer(
         base_lr, Section("config.schedule", schedule_config), steps_per_epoch, num_epochs
     )
 
-    default_decay = 1e-2 if name == "adamw" else 0.0
-    decay = optim.number("weight_decay", "[0, inf)", default_decay)
-    if name == "sgd":
-        core = _sgd(optim, lr, momentum)
+    if name == "muon":
+        coupled, core = optax.identity(), _muon(optim, lr, momentum)
     else:
-        core = _adam(optim, lr, momentum, decay if name == "adamw" else 0.0)
+        coupled, core = _decayed(name, optim, lr, momentum)
     if scales:
         core = transforms.scaled(core, scales)
-    coupled = optax.identity() if name == "adamw" else optax.add_decayed_weights(decay)
     tx = _lookahead(optim, optax.chain(_clip(optim), coupled, core))
     return Optimizer(tx, lr, momentum)
+
+
+def _decayed(
+    name: str, optim: Section, lr: Schedule, momentum: Schedule | None
+) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """The coupled weight decay of sgd, adam or adamw, which has no state, and the optimizer."""
+    default = 1e-2 if name == "adamw" else 0.0
+    decay = optim.number("weight_decay", "[0, inf)", default)
+    if name == "adamw":
+        return optax.identity(), _adam(optim, lr, momentum, decay)
+    core = _sgd(optim, lr, momentum) if name == "sgd" else _adam(optim, lr, momentum, 0.0)
+    return optax.add_decayed_weights(decay), core
+
+
+def _muon(optim: Section, lr: Schedule, momentum: Schedule | None) -> optax.GradientTransformation:
+    if momentum is not None:
+        raise UserError(
+            "config.schedule.cycle_momentum=True: muon's momentum does not cycle; set it to False"
+        )
+    options = read_muon(optim.config)
+    coupled, core = _decayed(
+        options.rest, optim, lambda count: options.rest_lr_scale * lr(count), None
+    )
+
+    def update(grads, state, params):
+        return core.update(coupled.update(grads, optax.EmptyState(), params)[0], state, params)
+
+    return muon(
+        lr,
+        optax.GradientTransformation(core.init, update),
+        lambda ranks: kernels(ranks, options.exclude),
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+        ns_steps=options.ns_steps,
+        ns_dtype=options.ns_dtype,
+        adjust_lr=options.adjust_lr,
+    )
 
 
 def _sgd(optim: Section, lr: Schedule, scheduled: Schedule | None) -> optax.GradientTransformation:

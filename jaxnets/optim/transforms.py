@@ -217,16 +217,12 @@ def slow_weights(opt_state: optax.OptState | Mapping[str, Any] | None) -> optax.
 
 def advance(opt_state: optax.OptState, steps: int) -> optax.OptState:
     """The state with its counters `steps` further: schedules go on as if steps had been made."""
-    ours = SgdState | AdamState | LookaheadState
+    counter = jax.tree_util.GetAttrKey("count")  # of a state; a parameter's is a DictKey
 
-    def move(state):
-        if not isinstance(state, ours):
-            return state
-        if isinstance(state, LookaheadState):
-            state = state._replace(inner=advance(state.inner, steps))
-        return state._replace(count=state.count + steps)
+    def move(path, value):
+        return value + steps if path[-1] == counter else value
 
-    return jax.tree.map(move, opt_state, is_leaf=lambda s: isinstance(s, ours))
+    return jax.tree_util.tree_map_with_path(move, opt_state)
 
 
 def _zeros_like(params: optax.Params) -> optax.Params:

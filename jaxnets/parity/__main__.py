@@ -29,8 +29,9 @@ from jaxnets.files.atomic import check_folder
 from jaxnets.parity import layers_command
 
 # Of float64, by optimizer.  The gradient of a bias in front of a BatchNorm is rounding alone.  Adam
-# divides it by almost nothing, so such a bias is noise, which has no effect.
-TOLERANCES = {"sgd": 1e-8, "adam": 1e-6, "adamw": 1e-6}
+# divides it by almost nothing, so such a bias is noise, which has no effect.  Muon may leave the
+# biases to AdamW.
+TOLERANCES = {"sgd": 1e-8, "adam": 1e-6, "adamw": 1e-6, "muon": 1e-6}
 _TRAININGS, _LAYERS = {"steps": 50, "tolerance": None}, layers_command.DEFAULTS
 
 
@@ -62,7 +63,7 @@ def _parser() -> cli.Parser:
         "--tolerance",
         type=cli.real(0),
         metavar="X",
-        help="the bound (default: 1e-8 in float64, 1e-6 with Adam; else none)",
+        help="the bound (default: 1e-8 in float64, 1e-6 with Adam or Muon; else none)",
     )
     layers_command.add_flags(parser)
     parser.set_defaults(**_TRAININGS, **_LAYERS)

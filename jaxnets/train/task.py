@@ -12,6 +12,7 @@ from flax import nnx
 from jaxnets import checks
 from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import PARAM_DTYPES, model_options
+from jaxnets.config.muon import check_kernels
 from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset, load
 from jaxnets.data.batches import steps_per_epoch
@@ -96,6 +97,7 @@ def build(
         frozen=found.frozen,
         fixed_norms=frozen_norms(found.frozen, {n: (f"{n}.scale", f"{n}.bias") for n in norms}),
     )
+    check_kernels(config.optim, {name: p.ndim for name, p in params.items()}, found.frozen)
     steps = steps_per_epoch(count, config.batch_size)
     optimizer = make_optimizer(
         config.optim,

@@ -4,6 +4,7 @@
     SgdState.momentum_buffer[path]  <->  state[i]["momentum_buffer"]
     AdamState.exp_avg[path]         <->  state[i]["exp_avg"]
     AdamState.exp_avg_sq[path]      <->  state[i]["exp_avg_sq"]
+    MuonState.momentum_buffer[path] <->  state[i]["momentum_buffer"], of a group with ns_steps
     SgdState.count, AdamState.count <->  count, state[i]["step"] of Adam, the scheduler's position
     LookaheadState.slow[path]       <->  slow[i]
     LookaheadState.count            <->  count, of Lookahead
@@ -13,17 +14,20 @@ parameter, and arrays are transposed as it is.  A parameter that the forward pas
 state in PyTorch, and one in JAX that changes nothing: `settled` leaves it out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import optax
 
+from jaxnets.config.muon import kernels, read_muon
 from jaxnets.errors import UserError
 from jaxnets.models.torch_names import Slot, StateDict, check_names, clean_names
+from jaxnets.optim.muon import MuonState
 from jaxnets.optim.transforms import AdamState, LookaheadState, SgdState
 
 MOMENTUM, ADAM = ("momentum_buffer",), ("exp_avg", "exp_avg_sq")
+MUON = "muon_buffer"  # here the momentum of Muon's kernels; in both frameworks momentum_buffer
 _WHOSE = {(): "empty", MOMENTUM: "SGD's (momentum_buffer)", ADAM: "Adam's (exp_avg, exp_avg_sq)"}
 
 
@@ -33,13 +37,27 @@ class OptimizerState(NamedTuple):
     count: int
     """Finished steps."""
     moments: dict[str, StateDict]
-    """momentum_buffer; or exp_avg and exp_avg_sq; or nothing."""
+    """momentum_buffer; or exp_avg and exp_avg_sq; or nothing.  Under Muon those of the rest, and
+    muon_buffer of its kernels."""
     slow: StateDict | None
     """Lookahead's slow weights."""
+    kernels: frozenset[str] | None = None
+    """The parameters that Muon updates, if it is the optimizer."""
+
+
+def muon_kernels(optim: Any, params: Sequence[Slot]) -> frozenset[str] | None:
+    """The parameters that Muon updates under a configuration; None of any other optimizer."""
+    if optim.name != "muon":
+        return None
+    ranks = {slot.name: len(slot.shape) for slot in params}
+    return frozenset(kernels(ranks, read_muon(optim).exclude))
 
 
 def wanted(optim: Any, schedule: Any) -> tuple[str, ...]:
     """The moments that the optimizer of a configuration keeps."""
+    if optim.name == "muon":
+        sgd = MOMENTUM if optim.momentum else ()
+        return (MUON, *(sgd if read_muon(optim).rest == "sgd" else ADAM))
     if optim.name != "sgd":
         return ADAM
     cycles = schedule.name == "one_cycle" and schedule.cycle_momentum
@@ -56,42 +74,61 @@ def from_jax(tree: Mapping[str, Any], params: Sequence[Slot]) -> OptimizerState:
         UserError: not the state of an optimizer here, or of another model.
     """
     try:
-        counts, slow = set(), None
+        counts, slow, own = set(), None, None
         if "slow" in tree:
             counts.add(int(tree["count"]))
             slow, tree = tree["slow"], tree["inner"]
         core = tree[-1]  # of clipping, coupled decay, the optimizer proper
+        if "rest" in core:
+            own, core = dict(core["momentum_buffer"]), core["rest"]
         counts.add(int(core["count"]))
         moments = {k: dict(v) for k, v in core.items() if k != "count" and v}
         (count,) = counts
     except (LookupError, TypeError, ValueError) as e:
         raise UserError("its optimizer state is not that of an optimizer of jaxnets") from e
 
-    def named(values: Mapping[str, Any], what: str) -> StateDict:
+    def named(values: Mapping[str, Any], what: str, among: Sequence[Slot]) -> StateDict:
         shapes = {k: np.shape(v) for k, v in values.items()}
-        _check({s.path: s.variable.get_value().shape for s in params}, shapes, what)
-        return {s.name: s.to_torch(np.asarray(values[s.path])) for s in params}
+        _check({s.path: s.variable.get_value().shape for s in among}, shapes, what)
+        return {s.name: s.to_torch(np.asarray(values[s.path])) for s in among}
 
-    moments = {name: named(values, name) for name, values in moments.items()}
-    return OptimizerState(count, moments, None if slow is None else named(slow, "slow"))
+    held = [s for s in params if own is not None and s.path in own]
+    others = [s for s in params if own is None or s.path not in own]
+    moments = {name: named(values, name, others) for name, values in moments.items()}
+    if own is not None:
+        moments[MUON] = named(own, MUON, held)
+    return OptimizerState(
+        count=count,
+        moments=moments,
+        slow=None if slow is None else named(slow, "slow", params),
+        kernels=None if own is None else frozenset(s.name for s in held),
+    )
 
 
 def to_jax(state: OptimizerState, params: Sequence[Slot], weights: StateDict) -> optax.OptState:
     """The state as jaxnets.train keeps it; missing moments are zeros like the weights."""
 
-    def by_path(values: StateDict) -> dict[str, np.ndarray]:
+    own = state.kernels or frozenset()
+    held = [slot for slot in params if slot.name in own]
+    others = [slot for slot in params if slot.name not in own]
+
+    def by_path(values: StateDict, among: Sequence[Slot]) -> dict[str, np.ndarray]:
         out = {}
-        for slot in params:
+        for slot in among:
             value = values.get(slot.name, np.zeros_like(weights[slot.name]))
             out[slot.path] = np.asarray(slot.from_torch(value), order="C")
         return out
 
     count = np.int32(state.count)
-    moments = {name: by_path(values) for name, values in state.moments.items()}
+    moments = {k: by_path(values, others) for k, values in state.moments.items() if k != MUON}
     core = AdamState(count, **moments) if "exp_avg" in moments else None
     core = core or SgdState(count, moments.get("momentum_buffer", ()))
+    if state.kernels is not None:
+        core = MuonState(by_path(state.moments[MUON], held), core)
     chain = (optax.EmptyState(), optax.EmptyState(), core)
-    return chain if state.slow is None else LookaheadState(count, by_path(state.slow), chain)
+    if state.slow is None:
+        return chain
+    return LookaheadState(count, by_path(state.slow, params), chain)
 
 
 def from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None) -> OptimizerState:
@@ -103,7 +140,7 @@ def from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None)
         count: finished steps, where the file records them.
 
     Raises:
-        UserError: not the state of SGD, Adam or AdamW, or of another model.
+        UserError: not the state of SGD, Adam, AdamW or Muon, or of another model.
     """
     try:
         return _from_torch(tree, names, count)
@@ -129,6 +166,7 @@ def _from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None
     elif len(groups) > 1:
         raise ValueError("whose are the parameters of a group?")
     names = list(clean_names(dict.fromkeys(names)))
+    own = {index for group in groups if "ns_steps" in group for index in group["params"]}
     for what, size in (("parameters", len(indices)), ("slow weights", len(slow or names))):
         if size != len(names):
             raise UserError(f"its optimizer has {size} {what}, the model {len(names)} parameters")
@@ -138,16 +176,20 @@ def _from_torch(tree: Mapping[str, Any], names: Sequence[str], count: int | None
             if kind == "step":
                 counts.add(int(value))
             elif kind not in (*MOMENTUM, *ADAM):
-                raise UserError(f"its optimizer keeps {kind!r}: none here (sgd, adam, adamw) does")
+                raise UserError(
+                    f"its optimizer keeps {kind!r}: none here (sgd, adam, adamw, muon) does"
+                )
             elif value is not None:
-                moments.setdefault(kind, {})[name] = np.asarray(value)
+                moments.setdefault(MUON if index in own else kind, {})[name] = np.asarray(value)
     if not counts:
         raise UserError("its optimizer does not record how many steps it has made: give --step")
     if len(counts) > 1:
         steps = ", ".join(map(str, sorted(counts)))
         raise UserError(f"its optimizer is at steps {steps} at once: one counter is needed")
     slow = None if slow is None else dict(zip(names, map(np.asarray, slow), strict=True))
-    return OptimizerState(counts.pop(), moments, slow)
+    muon = any("ns_steps" in group for group in groups)
+    held = frozenset(n for i, n in zip(indices, names, strict=True) if i in own) if muon else None
+    return OptimizerState(counts.pop(), moments, slow, held)
 
 
 def to_torch(
@@ -162,22 +204,31 @@ def to_torch(
         fresh: a fresh optimizer's state_dict, its scheduler advanced to this step.
         scales: factors of the learning rate, by NNX path: each has a group of its own.
     """
-    by_factor: dict[float, list[str]] = {}
+    own, is_muon = state.kernels or frozenset(), state.kernels is not None
+    members: dict[tuple[bool, float], list[str]] = {}
     for slot in params:
-        by_factor.setdefault(scales.get(slot.path, 1.0), []).append(slot.name)
-    names = [name for group in by_factor.values() for name in group]
+        kind = slot.name not in own, scales.get(slot.path, 1.0)
+        members.setdefault(kind, []).append(slot.name)
+    if is_muon:  # its kernels come first; the sort keeps the factors in their order
+        members = dict(sorted(members.items(), key=lambda item: item[0][0]))
+    names = [name for group in members.values() for name in group]
     inner = fresh["optimizer"] if state.slow is None else fresh["optimizer"]["optimizer"]
     states = {}
     for i, name in enumerate(names):
-        moments = {kind: values[name] for kind, values in state.moments.items() if name in values}
+        moments = {
+            "momentum_buffer" if kind == MUON else kind: values[name]
+            for kind, values in state.moments.items()
+            if name in values
+        }
         step = {"step": np.float32(state.count)} if "exp_avg" in moments else {}
         if moments:
             states[i] = step | moments
     groups = []
-    for factor, members in by_factor.items():
-        group = {**inner["param_groups"][0], "params": [names.index(name) for name in members]}
-        more = {"lr_scale": factor, "param_names": members} if scales else {}
-        groups.append(group | more)
+    for (is_rest, factor), listed in members.items():
+        like = inner["param_groups"][int(is_muon and is_rest)]
+        group = {**like, "params": [names.index(name) for name in listed]}
+        more = {"lr_scale": factor * like.get("lr_scale", 1.0), "param_names": listed}
+        groups.append(group | more if scales or is_muon else group)
     inner = {"state": states, "param_groups": groups}
     if state.slow is not None:
         slow = [state.slow[name] for name in names]
@@ -206,7 +257,7 @@ def settled(
     }
     if slow is not None:
         slow = {name: weights[name] if name in skip else value for name, value in slow.items()}
-    return OptimizerState(state.count, moments, slow)
+    return state._replace(moments=moments, slow=slow)
 
 
 def check(
@@ -224,11 +275,12 @@ def check(
         raise UserError(f"its optimizer is at step {state.count}: from 0 to 2147483647 is possible")
     kinds = wanted(config.optim, config.schedule)
     if set(state.moments) != set(kinds):
-        found = _WHOSE.get(tuple(sorted(state.moments)), ", ".join(state.moments))
         raise UserError(
-            f"its optimizer state is {found}, but its configuration, config.optim.name="
-            f"{config.optim.name}, makes it {_WHOSE[kinds]}"
+            f"its optimizer state is {_whose(state.moments)}, but its configuration, "
+            f"config.optim.name={config.optim.name}, makes it {_whose(kinds)}"
         )
+    if state.kernels != muon_kernels(config.optim, params):
+        raise UserError("its optimizer has other kernels under Muon than its configuration")
     enabled = bool(config.optim.lookahead.enabled)
     if enabled != (state.slow is not None):
         raise UserError(
@@ -237,7 +289,11 @@ def check(
         )
     every = {s.name: s.shape for s in params}
     kept = {k: v for k, v in every.items() if k not in skip} if state.count else {}
-    stores = [(kind, values, kept) for kind, values in state.moments.items()]
+    own = state.kernels or frozenset()
+    stores = [
+        (kind, values, {k: v for k, v in kept.items() if (kind == MUON) == (k in own)})
+        for kind, values in state.moments.items()
+    ]
     if state.slow is not None:
         stores.append(("slow", state.slow, every))
     for kind, values, shapes in stores:
@@ -250,6 +306,13 @@ def check(
                 raise UserError(
                     f"{kind} of {name}: {bad} of {value.size} values are NaN or infinite"
                 )
+
+
+def _whose(kinds: Iterable[str]) -> str:
+    """Which optimizer keeps these moments."""
+    others = tuple(sorted(kind for kind in kinds if kind != MUON))
+    found = _WHOSE.get(others, ", ".join(others))
+    return f"Muon's ({MUON}), the rest {found}" if MUON in kinds else found
 
 
 def _check(expected: Mapping[str, tuple], given: Mapping[str, tuple], what: str) -> None:

@@ -159,7 +159,7 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
         model=model,
         config=own or config,
         weights=weights,
-        optimizer=OptimizerState(found.count, moments, slow),
+        optimizer=found._replace(moments=moments, slow=slow),
         totals=(0.0,) * len(Totals._fields) if sums is None else _numbers(sums),
         rest=rest,
     )

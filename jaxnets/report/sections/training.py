@@ -47,6 +47,10 @@ def describe(config: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, s
     optimizer = f"{config['optim.name']}, learning rate {config['optim.lr']:g}"
     if config["optim.name"] == "sgd":
         optimizer += f", momentum {config['optim.momentum']:g}"
+    if config["optim.name"] == "muon":
+        optimizer += f", momentum {config['optim.muon.momentum']:g}"
+        optimizer += f", the rest {config['optim.muon.rest']}"
+        optimizer += f" at {config['optim.muon.rest_lr_scale']:g} times the rate"
     optimizer += f", weight decay {as_text(config['optim.weight_decay'])}"
     if config["optim.lookahead.enabled"]:
         optimizer += f", Lookahead of {config['optim.lookahead.k']} steps"
