@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets import cli
-from jaxnets.errors import UserError, renamed
-from jaxnets.files.atomic import check_folder, write_text
+from jaxnets.errors import renamed
+from jaxnets.files.atomic import check_folder, write_text, writing
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import read_config, report_folder
 
@@ -108,22 +108,13 @@ def headline(config: Any, workdir: Path, which: str) -> dict[str, Any]:
 
     The figures of `evaluate` that stand for a run; without scikit-learn.  Raises: as `evaluate`.
     """
-    from jaxnets.data import load
-    from jaxnets.inference.network import check_classes, load_member, log_probabilities
-    from jaxnets.inference.scores import accuracies, calibration, first_five
+    from jaxnets.inference import evaluation, scores
+    from jaxnets.inference.network import load_member
 
     member = load_member(workdir, which)
-    data = load(config)
-    check_classes(member, data.class_names, data.source)
-    logs = log_probabilities([member], data.test_images, member.config.eval_batch_size)
-    return {
-        "step": member.step,
-        "epoch": member.meta.get("epoch"),
-        "n": len(logs),
-        "loss": _loss(logs, data.test_labels),
-        **accuracies(first_five(logs), data.test_labels),
-        "ece": calibration(np.exp(logs), data.test_labels)["ece"],
-    }
+    found = evaluation.evaluate([member], config)
+    step = {"step": member.step, "epoch": member.meta.get("epoch")}
+    return step | scores.headline(found.logs[0], found.labels)
 
 
 def measure(members: Sequence["Member"], config: Any, split: str = "test") -> dict[str, Any]:
@@ -131,45 +122,29 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
 
     Of several networks it also says, under "members", how good each is alone.
     """
-    from jaxnets.data import load
-    from jaxnets.data.identity import changes, identity
-    from jaxnets.inference.network import check_classes, log_probabilities
+    from jaxnets.inference.evaluation import evaluate
+    from jaxnets.inference.network import log_probabilities
     from jaxnets.inference.scores import log_mean
 
-    same_val = _check_data(members, split)
-    data = load(config)
-    now = identity(data)
-    for member in members:
-        check_classes(member, data.class_names, data.source)
-        leaks = changes(member.meta.get("data"), now, ("train", "val"))
-        if leaks and split == "val":
-            raise UserError(
-                f"--split val: {data.source} is not what {member.workdir} was trained on "
-                f"({'; '.join(leaks)}), so it may have been trained on images of this split"
-            )
-        same_val = same_val and not leaks
-    images, labels = data.test_images, data.test_labels
-    if split == "val":
-        images, labels = data.val_images, data.val_labels
-    names = members[0].class_names
-    each = [log_probabilities([m], images, m.config.eval_batch_size) for m in members]
+    found = evaluate(members, config, split)
+    data, labels, names = found.data, found.labels, members[0].class_names
     origins = [
         {"workdir": str(m.workdir), "step": m.step, "epoch": m.meta.get("epoch")}
-        | {"model": m.config.model.name, "data_changed": changes(m.meta.get("data"), now)}
-        for m in members
+        | {"model": m.config.model.name, "data_changed": changed}
+        for m, changed in zip(members, found.changed, strict=True)
     ]
     metrics = {
         "data": data.source,
         "split": split,
         "selected_on": _selected_on(members),
-        **_scores(log_mean(each), labels, names),
+        **_scores(log_mean(found.logs), labels, names),
     }
-    if split == "test" and data.val_images is not None and same_val:
+    if split == "test" and data.val_images is not None and found.same_val:
         logs = log_probabilities(members, data.val_images, config.eval_batch_size)
         metrics["val"] = _headline(_scores(logs, data.val_labels, names))
     if len(members) == 1:
         return origins[0] | metrics
-    alone = [_headline(_scores(logs, labels, names)) for logs in each]
+    alone = [_headline(_scores(logs, labels, names)) for logs in found.logs]
     return {"members": [a | b for a, b in zip(origins, alone, strict=True)]} | metrics
 
 
@@ -181,7 +156,7 @@ def write_report(folder: Path, metrics: dict[str, Any], run: Path | None = None)
     # Before anything is written.  Stopped in its first epoch, a run has nothing to draw.
     log = run is not None and run / METRICS
     curves = {run.resolve().name: read_rows(log)} if log and log.exists() else {}
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / "metrics.json", folder / "confusion.png"]
         write_text(written[0], json.dumps(metrics, indent=2) + "\n")
@@ -190,32 +165,7 @@ def write_report(folder: Path, metrics: dict[str, Any], run: Path | None = None)
         if drawable(curves):
             written.append(folder / "curves.png")
             plot_curves(curves, written[-1])
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be written ({e.strerror})") from e
     return written
-
-
-def _check_data(members: Sequence["Member"], split: str) -> bool:
-    """Whether all were validated on the same images, none of which any was trained on."""
-    data = [m.config.data for m in members]
-    if len({d.name for d in data}) > 1:
-        raise UserError(
-            "trained on different data: "
-            + ", ".join(f"{m.workdir} on {m.config.data.name}" for m in members)
-        )
-    same = len({(m.config.seed, d.val_fraction) for m, d in zip(members, data, strict=True)}) == 1
-    if split == "val":
-        if not data[0].val_fraction:
-            raise UserError(
-                f"--split val: {members[0].workdir} was trained without a validation split "
-                "(config.data.val_fraction=0)"
-            )
-        if not same:
-            raise UserError(
-                "--split val: the members' validation splits differ (config.seed, "
-                "config.data.val_fraction), so some were trained on images of the others'"
-            )
-    return same
 
 
 def _selected_on(members: Sequence["Member"]) -> str | None:
@@ -225,13 +175,9 @@ def _selected_on(members: Sequence["Member"]) -> str | None:
 
 def _scores(logs: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Loss and report of log probabilities (N, K)."""
-    from jaxnets.inference.scores import classification_report
+    from jaxnets.inference.scores import classification_report, loss
 
-    return {"loss": _loss(logs, labels), **classification_report(logs, labels, names)}
-
-
-def _loss(logs: np.ndarray, labels: np.ndarray) -> float:
-    return -float(np.mean(logs[np.arange(len(labels)), labels]))
+    return {"loss": loss(logs, labels), **classification_report(logs, labels, names)}
 
 
 def _headline(scores: dict[str, Any]) -> dict[str, Any]:

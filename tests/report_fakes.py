@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnets.augment.samples import Samples
 from jaxnets.config import decisive_keys, default_config
-from jaxnets.inference.scores import calibration, classification_report, cross_entropy, softmax
+from jaxnets.inference.scores import calibration, classification_report, log_softmax, loss
 from jaxnets.report.run import RunData
 
 NASTY = ("<script>alert(1)</script>", 'a"b&c', "$x^2$ y$", "é\nnewline", "x" * 60)
@@ -57,7 +57,8 @@ def fake(name: str = "fake", *, names=NASTY, right: bool = False, selected_on: s
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 4
     logits = 9.0 * np.eye(5)[labels] if right else rng.normal(size=(40, 5))
-    p = softmax(logits)
+    logs = log_softmax(logits)
+    p = np.exp(logs)
     return RunData(
         name=name,
         workdir=Path(f"runs/<b>{name}</b>"),
@@ -75,7 +76,7 @@ def fake(name: str = "fake", *, names=NASTY, right: bool = False, selected_on: s
         probabilities=p,
         scores=classification_report(logits, labels, names),
         calibration=calibration(p, labels),
-        loss=cross_entropy(logits, labels),
+        loss=loss(logs, labels),
         samples=Samples(
             np.arange(2), labels[:2], images[:2], np.repeat(images[:2, None], 6, 1), ("flip",)
         ),

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxnets.data import load_dataset
 from jaxnets.errors import UserError
 from jaxnets.inference import network
-from jaxnets.inference.scores import calibration, confusion_matrix, softmax
+from jaxnets.inference.scores import calibration, confusion_matrix, log_softmax
 from jaxnets.report import run as report_run
 from jaxnets.report.__main__ import write_report
 from jaxnets.report.figure import to_png
@@ -89,7 +89,7 @@ def test_the_numbers_are_those_of_the_run(report, trained, logits):
         best["step"], best["epoch"], 2,
     )  # fmt: skip
     assert (summary["selected_on"], summary["images"]) == ("test", 359)
-    p, labels = softmax(logits), load_dataset("digits").test_labels
+    p, labels = np.exp(log_softmax(logits)), load_dataset("digits").test_labels
     assert summary["ece"] == pytest.approx(calibration(p, labels)["ece"], rel=1e-6)
     assert stored(report, "calibration")["ece"] == summary["ece"]
 
@@ -107,7 +107,7 @@ def test_the_numbers_are_those_of_the_run(report, trained, logits):
 
 
 def test_the_mistakes_are_mistakes(report, logits):
-    p, labels = softmax(logits), load_dataset("digits").test_labels
+    p, labels = np.exp(log_softmax(logits)), load_dataset("digits").test_labels
     wrong = p.argmax(1) != labels
     for name in ("confident_mistakes", "miscalibrated_mistakes"):
         rows = stored(report, name)

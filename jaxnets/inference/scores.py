@@ -14,13 +14,6 @@ SCORES = ("precision", "recall", "f1")
 BINS = 15  # of confidence
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K), float64, of logits (N, K)."""
-    logits = np.asarray(logits, np.float64)
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
-
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """x - log sum exp x along the last axis."""
     return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
@@ -31,10 +24,19 @@ def log_mean(logs: Sequence[np.ndarray]) -> np.ndarray:
     return np.logaddexp.reduce(np.stack(logs), axis=0) - np.log(len(logs))
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log softmax(logits)[label], in float64: finite also where the softmax is 0."""
-    logs = log_softmax(np.asarray(logits, np.float64))
-    return float(np.mean(-logs[np.arange(len(labels)), labels]))
+def loss(logs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross entropy in nats of log probabilities (N, K)."""
+    return -float(np.mean(logs[np.arange(len(labels)), labels]))
+
+
+def headline(logs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """n, loss, accuracy, top5 and calibration error (ece) of log probabilities (N, K)."""
+    return {
+        "n": len(labels),
+        "loss": loss(logs, labels),
+        **accuracies(first_five(logs), labels),
+        "ece": calibration(np.exp(logs), labels)["ece"],
+    }
 
 
 def classification_report(

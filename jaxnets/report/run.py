@@ -11,11 +11,11 @@ from jaxnets.augment.pipeline import make_augment
 from jaxnets.augment.samples import Samples, read_samples
 from jaxnets.checkpoints.store import find
 from jaxnets.config import decisive_keys
-from jaxnets.data import load
-from jaxnets.data.identity import changes, describe, identity
+from jaxnets.data.identity import describe
 from jaxnets.devices import runtime
-from jaxnets.inference.network import check_classes, load_member
-from jaxnets.inference.scores import calibration, classification_report, cross_entropy, softmax
+from jaxnets.inference.evaluation import evaluate
+from jaxnets.inference.network import load_member
+from jaxnets.inference.scores import calibration, classification_report, loss
 from jaxnets.report.sections.curves import Record, read_metrics
 from jaxnets.runs.log import METRICS, first_start
 from jaxnets.runs.workdir import read_config
@@ -126,13 +126,10 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
     config = member.config
     if data_dir is not None:
         config.data.dir = data_dir
-    data = load(config)
-    check_classes(member, data.class_names, data.source)
-    if other := changes(member.meta.get("data"), identity(data)):
-        print(describe(workdir, other), file=sys.stderr)
-    labels = np.asarray(data.test_labels)
-    logits = member.logits(data.test_images, config.eval_batch_size)
-    probabilities = softmax(logits)
+    data, labels, (logs,), (changed,), _ = evaluate([member], config)
+    if changed:
+        print(describe(workdir, changed), file=sys.stderr)
+    probabilities = np.exp(logs)
     return RunData(
         name=name,
         workdir=workdir,
@@ -148,9 +145,9 @@ def _read(workdir: Path, name: str, which: str, data_dir: str | None) -> RunData
         images=data.test_images,
         labels=labels,
         probabilities=probabilities,
-        scores=classification_report(logits, labels, member.class_names),
+        scores=classification_report(logs, labels, member.class_names),
         calibration=calibration(probabilities, labels),
-        loss=cross_entropy(logits, labels),
+        loss=loss(logs, labels),
         samples=read_samples(
             make_augment(config.augment), data.train_images, data.train_labels, config
         ),

@@ -18,7 +18,7 @@ from jaxnets.inference.network import (
     log_probabilities,
     of_weights,
 )
-from jaxnets.inference.scores import accuracies, calibration, first_five
+from jaxnets.inference.scores import headline
 from jaxnets.models.torch_names import to_state_dict
 from jaxnets.pretrained import index, weights
 from jaxnets.pretrained.index import Entry
@@ -142,11 +142,4 @@ def _log_probabilities(path: Path, data: Dataset) -> np.ndarray:
 
 
 def _figures(logs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Number, loss, accuracy, top-5 and calibration error of log probabilities (N, K)."""
-    figures = {
-        "n": len(labels),
-        "loss": -float(np.mean(logs[np.arange(len(labels)), labels])),
-        **accuracies(first_five(logs), labels),
-        "ece": calibration(np.exp(logs), labels)["ece"],
-    }
-    return {key: round(value, 6) for key, value in figures.items()}
+    return {key: round(value, 6) for key, value in headline(logs, labels).items()}
