@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.augment.pipeline import normalize
 from jaxnets.bench.timing import Clock, Work, timed
 from jaxnets.data import Dataset
 from jaxnets.train.evaluator import Evaluator
-from jaxnets.train.step import Totals, TrainState
+from jaxnets.train.step import Totals, TrainState, predict
 from jaxnets.train.stepper import Stepper
 from jaxnets.train.task import Run, build
 
@@ -91,18 +90,8 @@ def product(dtype: str, on_cpu: bool) -> tuple[Work, int]:
 def latency(run: Run, weights: tuple) -> Work:
     """One test image after the other through the network; weights as (params, stats)."""
     image = jax.device_put(run.data.test_images[:1], run.task.layout.sharding())
-    return Work(functools.partial(_one_by_one, _forward(run), weights, image))
-
-
-def _forward(run: Run):
-    task = run.task
-
-    @jax.jit
-    def forward(params: dict, stats: dict, images: jax.Array) -> jax.Array:
-        inputs = normalize(images, task.mean, task.std, jnp.dtype(task.dtype))
-        return task.network.apply(params, stats, inputs, train=False)[0]
-
-    return forward
+    forward = jax.jit(functools.partial(predict, run.task))
+    return Work(functools.partial(_one_by_one, forward, weights, image))
 
 
 def _one_by_one(forward, weights: tuple, image: np.ndarray, units: int) -> None:

@@ -235,6 +235,12 @@ def advance(state: TrainState, steps: int) -> TrainState:
     return state._replace(step=state.step + steps, opt_state=optim.advance(state.opt_state, steps))
 
 
+def predict(task: Task, params: Arrays, stats: Arrays, images: jax.Array) -> jax.Array:
+    """Logits (N, K) of uint8 images (N, H, W, 3) in evaluation mode."""
+    images = normalize(images, task.mean, task.std, jnp.dtype(task.dtype))
+    return task.network.apply(params, stats, images, train=False)[0]
+
+
 def eval_step(
     task: Task,
     params: Arrays,
@@ -248,8 +254,7 @@ def eval_step(
     `mask` (N,) is 0 for rows that only fill up the batch.  The loss has no label smoothing, so that
     it compares across recipes.
     """
-    images = normalize(images, task.mean, task.std, jnp.dtype(task.dtype))
-    logits, _ = task.network.apply(params, stats, images, train=False)
+    logits = predict(task, params, stats, images)
     zero = jnp.zeros((), jnp.float32)
     totals = Totals(
         loss=(cross_entropy(logits, labels) * mask).sum(),
