@@ -7,8 +7,6 @@ nothing for it.
 
 import argparse
 import contextlib
-import functools
-import itertools
 import os
 import re
 import sys
@@ -30,7 +28,7 @@ from jaxnets.signals import StopSignal, TimeBudget
 _PEER_LOST = re.compile("Gloo|NCCL|UNAVAILABLE|[Cc]oordination|[Hh]eartbeat|Connection reset")
 # Keys that hosts may see differently without training on something else.
 _OWN_KEYS = ("data.dir", "data.cache")
-_exchanges = itertools.count()
+_LONGEST = 4096  # bytes of an error that other processes repeat
 
 
 def add_flags(parser: cli.Parser) -> None:
@@ -87,8 +85,8 @@ def processes(args: argparse.Namespace, config: Any) -> Iterator[None]:
     Where --coordinator and the others are not given, jax finds them: SLURM, Kubernetes (with the
     package `kubernetes`), Open MPI, cloud TPUs.  Use it before the first array.
 
-    An error that all processes raise is raised; after one of this process alone, or the loss of
-    another process, the process is ended here, since jax would wait for the others for minutes.
+    After an error the process is ended here, with the words and the exit code of its command: jax
+    would wait for the others for minutes.
 
     Raises:
         UserError: flags that are wrong, or a port that is in use.
@@ -101,15 +99,11 @@ def processes(args: argparse.Namespace, config: Any) -> Iterator[None]:
     import jax
 
     try:
-        check_same("the configuration", _shared_keys(config))
         # Connects the devices while all are here: jax gives the last process half a minute.
-        _largest(0)
+        check_same("the configuration", _shared_keys(config))
         yield
     except BaseException as error:
-        if not _all_failed(error):
-            _end(error)
-        jax.distributed.shutdown()
-        raise
+        _end(error)
     jax.distributed.shutdown()
 
 
@@ -159,7 +153,7 @@ def check_same(what: str, value: Any) -> None:
         crc = zlib.crc32(
             leaf.encode() if isinstance(leaf, str) else np.asarray(leaf).tobytes(), crc
         )
-    found = _exchange(str(crc))
+    found = _gather(np.uint32(crc))
     for process, other in enumerate(found):
         if other != found[0]:
             raise UserError(
@@ -207,54 +201,36 @@ def agreed_number(mine: int) -> int:
 
 def _largest(value: int) -> int:
     """The largest of all processes' values; waits for the steps before."""
-    import jax
-
-    devices, largest = _all_devices()
-    mine = np.full(jax.local_device_count(), value, np.int32)
-    return int(largest(jax.make_array_from_process_local_data(devices, mine)))
+    return int(_gather(np.int32(value)).max())
 
 
-@functools.cache
-def _all_devices() -> tuple[Any, Any]:
-    """A sharding of one element for each device, and the largest of such elements."""
-    import jax
-    from jax.sharding import NamedSharding, PartitionSpec
+def _gather(mine: np.ndarray) -> np.ndarray:
+    """What each process brings, of one shape and type, along a new first axis."""
+    from jax.experimental.multihost_utils import process_allgather
 
-    mesh = jax.make_mesh((jax.device_count(),), ("all",), devices=jax.devices())
-    largest = jax.jit(jax.numpy.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
-    return NamedSharding(mesh, PartitionSpec("all")), largest
-
-
-def _all_failed(error: BaseException) -> bool:
-    """Whether all processes fail now, so that they can leave together."""
-    if _peer_lost(error):
-        return False
-    try:
-        _client().wait_at_barrier("jaxnets/failed", 5000)
-    except Exception:
-        return False
-    return True
+    return process_allgather(mine)
 
 
 def _end(error: BaseException) -> NoReturn:
     """Ends this process as its command would, but without waiting for the others."""
-    if _peer_lost(error):
-        sys.stdout.flush()
-        if is_main():  # the others lose their coordinator with it: let them speak first
-            time.sleep(2)
-        rendezvous.say_last_words()
+    lost = _peer_lost(error)
 
     def again(_: Any) -> NoReturn:
         raise error
 
+    code = 1
     try:
-        cli.run(again)
+        if not lost:
+            cli.run(again)
     except SystemExit as e:
         code = e.code
     except BaseException:
         traceback.print_exc()
-        code = 1
     sys.stdout.flush()
+    if is_main():  # the others lose their coordinator with it: let them speak first
+        time.sleep(2)
+    if lost:
+        rendezvous.say_last_words()
     os._exit(code)
 
 
@@ -266,29 +242,10 @@ def _peer_lost(error: BaseException | None) -> bool:
     return bool(from_jax and _PEER_LOST.search(str(error))) or _peer_lost(error.__cause__)
 
 
-def _client() -> Any:
-    # The key-value store has no public name; orbax and others use this one.
-    from jax._src import distributed
-
-    return distributed.global_state.client
-
-
 def _exchange(text: str) -> list[str]:
-    """Every process's text; waits for all of them, however long they take."""
-    import jax
-
-    key, client = f"jaxnets/{next(_exchanges)}/", _client()
-    client.key_value_set(f"{key}{jax.process_index()}", f"={text}")
-    return [_wait_for(client, f"{key}{i}")[1:] for i in range(jax.process_count())]
-
-
-def _wait_for(client: Any, key: str) -> str:
-    while True:
-        try:
-            return client.blocking_key_value_get(key, 2000)
-        except RuntimeError as e:  # in pieces, so that Ctrl-C is heard
-            if "DEADLINE_EXCEEDED" not in str(e):
-                raise
+    """Every process's text, cut to `_LONGEST` bytes; waits for all, however long they take."""
+    mine = np.frombuffer(text.encode()[:_LONGEST].ljust(_LONGEST, b"\0"), np.uint8)
+    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in _gather(mine)]
 
 
 def _shared_keys(config: Any) -> str:
