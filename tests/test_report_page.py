@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxnets.data import load_dataset
 from jaxnets.errors import UserError
-from jaxnets.inference import network
+from jaxnets.inference import evaluation, network
 from jaxnets.inference.scores import calibration, confusion_matrix, log_softmax
 from jaxnets.report import run as report_run
 from jaxnets.report.__main__ import write_report
@@ -264,7 +264,7 @@ def test_another_checkpoint_has_its_own_folder_and_was_not_chosen(
     data = load_dataset("digits")
     images = data.test_images.copy()
     images[5] = 255 - images[5]
-    monkeypatch.setattr(report_run, "load", lambda _: data._replace(test_images=images))
+    monkeypatch.setattr(evaluation, "load", lambda _: data._replace(test_images=images))
     before = {path: path.read_bytes() for path in report.iterdir()}
     result = command("jaxnets.report.__main__", "--workdir", trained, "--checkpoint", "last")
     assert result.code == 0, result.err
