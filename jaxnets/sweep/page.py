@@ -274,7 +274,7 @@ def _front(shown: Shown, front: Front) -> Section:
     ]
     return Section(
         f"front_{front.key}",
-        f"Accuracy against {front.key}",
+        f"Accuracy against {front.unit}",
         "The trials that no other one beats in both (Pareto front).",
         (_front_plot(shown.best, front),),
         [
