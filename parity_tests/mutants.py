@@ -115,10 +115,10 @@ MUTANTS = [
     mutant(
         "v5: pooling before dropout",
         f"{HAND}[cifar100_v5-0.25]",
-        ("jaxnets/models/cifar100.py", "Dropout(conv_drop, rngs=rngs),\n                    "
-         "MaxPool(),", "MaxPool(),\n                    Dropout(conv_drop, rngs=rngs),"),
-        ("torch_ref/models/cifar100.py", "Dropout(conv_drop),\n                _pool(),",
-         "_pool(),\n                Dropout(conv_drop),"),
+        ("jaxnets/models/cifar100.py", "Dropout(conv_drop, rngs=rngs), MaxPool()])",
+         "MaxPool(), Dropout(conv_drop, rngs=rngs)])"),
+        ("torch_ref/models/cifar100.py", "Dropout(conv_drop), _pool()])",
+         "_pool(), Dropout(conv_drop)])"),
     ),
     mutant(
         "SE-ResNet: excitation of the stem before its ReLU",
