@@ -10,6 +10,7 @@ _DENSE = {"depth": 2, "widths": (16, 32, 32)}
 OPTIONS = [
     # The defaults, narrow: at full size they take minutes.
     ("se_resnet", {"num_channels": 16, "num_blocks": (1, 1, 1)}),
+    ("mish_se_resnet18", _MISH),
     ("dense_se_resnet", _DENSE),
     ("cifar100_v1", {"width": 1 / 16}),
     ("cifar100_v4", {"width": 1 / 8}),

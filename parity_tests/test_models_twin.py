@@ -11,22 +11,10 @@ from jaxnets.models import create_model
 from jaxnets.models.audit import audit
 from jaxnets.models.torch_names import slots
 
-# Minutes of a CPU: at full size only by hand, narrow ones with the suite.
-HEAVY = (
-    "cifar100_v1",
-    "cifar100_v4",
-    "cifar100_v5",
-    "dense_se_resnet",
-    "resnet18",
-    "se_resnet",
-)
 by_weight = pytest.mark.parametrize(
     ("name", "options"),
-    [
-        pytest.param(name, options, marks=pytest.mark.slow if name in HEAVY else ())
-        for name, options in FULL
-    ]
-    + OPTIONS,
+    # At full size with the slow tests: golden figures hold both sides of that size at once.
+    [pytest.param(*case, marks=pytest.mark.slow) for case in FULL] + OPTIONS,
     ids=case_id,
 )
 cases = pytest.mark.parametrize(("name", "options"), FULL + OPTIONS, ids=case_id)
