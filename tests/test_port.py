@@ -10,6 +10,8 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import jaxnets
 from jaxnets.checkpoints.store import Checkpoints
@@ -134,6 +136,40 @@ def test_files_keep_every_bit(weights, tmp_path, dtype, name):
     save(tmp_path / name, want)
     assert_same(load(tmp_path / name), want)
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_shared_kernel_is_stored_once(tmp_path):
+    model = Model("dense_se_resnet", 10, {"depth": 3, "widths": (16, 16, 16), "share": "all"})
+    weights, path = draw(model), tmp_path / "a.safetensors"
+    save(path, weights)
+    with safe_open(path, "np") as file:
+        stored, said = file.keys(), file.metadata()
+    kernels = [f"layer1.{b}.conv{i}.weight" for b in range(3) for i in (1, 2)][1:]
+    assert [name for name in kernels if name in stored] == kernels[:1]
+    assert {said[name] for name in kernels[1:]} == {kernels[0]}
+    assert len(stored) == len({slot.path for slot in guess.describe(model)})
+    found = load(path)
+    assert_same(found, weights)
+    assert [*found] == sorted(weights)
+    assert guess.guess(found) == model
+    save(tmp_path / "again.safetensors", found)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+    save_file(weights, tmp_path / "old.safetensors", {"format": "pt"})  # each name an array
+    assert (tmp_path / "old.safetensors").stat().st_size > 1.5 * path.stat().st_size
+    assert_same(load(tmp_path / "old.safetensors"), weights)
+    save(tmp_path / "model.safetensors", to_state_dict(verify.build(model, weights, "float32")))
+    assert (tmp_path / "model.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_equal_arrays_are_not_shared_ones(weights, tmp_path):
+    """What training may change apart stays apart."""
+    same = {name: np.array(value) for name, value in weights.items()}
+    same["bn1.weight"] = same["bn1.bias"].copy()
+    same["a"], same["b"] = np.zeros((0, 2)), np.zeros((0, 2))
+    save(tmp_path / "a.safetensors", same)
+    with safe_open(tmp_path / "a.safetensors", "np") as file:
+        assert sorted(file.keys()) == sorted(same)
+        assert file.metadata() == {"format": "pt"}
 
 
 def test_ports_a_training_run_and_back(command, refused, tmp_path):

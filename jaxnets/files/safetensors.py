@@ -1,4 +1,8 @@
-"""Safetensors files: arrays by name, and texts beside them."""
+"""Safetensors files: arrays by name, and texts beside them.
+
+An array under several names is stored under the first of them; of each other name there is a text
+that says which, as safetensors.torch.save_model writes it and load_model reads it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -53,10 +57,19 @@ def parse(data: bytes, path: Path) -> Content:
     try:
         tensors = {
             name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            for name, entry in sorted(deserialize(data), key=lambda item: item[0])
+            for name, entry in deserialize(data)
         }
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return Content(tensors, header.get(_TEXTS, {}))
+        texts = header.get(_TEXTS, {})
+        shared = {
+            name: tensors[first]
+            for name, first in texts.items()
+            if first in tensors and name not in tensors
+        }
+        return Content(
+            dict(sorted({**tensors, **shared}.items())),
+            {key: text for key, text in texts.items() if key not in shared},
+        )
     except Exception as e:  # the library raises nearly anything
         reason = str(e).partition("\n")[0][:160] or type(e).__name__
         reason = f"dtype {e}" if isinstance(e, KeyError) else reason
@@ -64,16 +77,36 @@ def parse(data: bytes, path: Path) -> Content:
 
 
 def serialize(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a file with these arrays, and with texts beside them."""
+    """The bytes of a file with these arrays, and with texts beside them.
+
+    Names of one array, or of arrays that share their memory, share their place in the file.
+    """
     from safetensors import TensorSpec
     from safetensors import serialize as serialized
 
+    first: dict[tuple, str] = {}
+    shared = {}
+    arrays = {name: np.asarray(value) for name, value in tensors.items()}
+    for name, value in arrays.items():
+        key = value.ctypes.data, value.shape, value.strides, value.dtype, value.size or name
+        if first.setdefault(key, name) != name:
+            shared[name] = first[key]
     # The specifications hold addresses only: the arrays must be whole, and live until it is done.
-    arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    stored = {name: np.asarray(a, order="C") for name, a in arrays.items() if name not in shared}
     specs = {
         name: TensorSpec(
             dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes
         )
-        for name, a in arrays.items()
+        for name, a in stored.items()
     }
-    return bytes(serialized(specs, metadata={"format": "pt", **(texts or {})}))
+    return _sorted(serialized(specs, metadata={"format": "pt", **shared, **(texts or {})}))
+
+
+def _sorted(data: bytes) -> bytes:
+    """The same file with its texts in the order of their keys: the library's changes each time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header[_TEXTS] = dict(sorted(header[_TEXTS].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]

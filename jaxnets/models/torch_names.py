@@ -120,14 +120,19 @@ def parameter_names(entries: Sequence[Slot]) -> dict[str, list[str]]:
 
 
 def to_state_dict(model: nnx.Module) -> StateDict:
-    """The model's parameters and statistics under PyTorch's names and in its layouts: copies."""
-    out = {}
-    for slot in slots(model):
-        value = np.array(slot.to_torch(np.asarray(slot.variable[...])))
-        if slot.name.endswith("num_batches_tracked"):
-            value = value.astype(np.int64)
-        out[slot.name] = value
-    return out
+    """The model's parameters and statistics under PyTorch's names and in its layouts: copies.
+
+    Names of a shared parameter are one array.
+    """
+    made: dict[str, np.ndarray] = {}
+    entries = slots(model)
+    for slot in entries:
+        if slot.path not in made:
+            value = np.array(slot.to_torch(np.asarray(slot.variable[...])))
+            if slot.name.endswith("num_batches_tracked"):
+                value = value.astype(np.int64)
+            made[slot.path] = value
+    return {slot.name: made[slot.path] for slot in entries}
 
 
 def from_state_dict(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> None:
