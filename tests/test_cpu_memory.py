@@ -10,6 +10,8 @@ import pytest
 
 from jaxnets import config as configs
 from jaxnets.devices import cpu_memory
+from jaxnets.train.evaluator import Evaluator
+from jaxnets.train.loop import train
 from jaxnets.train.stepper import Stepper
 from jaxnets.train.task import build
 from tests.test_train import CONFIG
@@ -70,6 +72,54 @@ def test_a_step_asks_for_few_pages():
     assert faults < many / 2, (faults, many)
 
 
+FREED = """
+import ctypes
+from pathlib import Path
+from jaxnets.devices import cpu_memory
+
+def resident():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) >> 10
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+cpu_memory.one_heap()
+cpu_memory.keep(0)
+before = resident()
+pieces = [ctypes.c_void_p(libc.malloc(1 << 16)) for _ in range(4000)]
+for piece in pieces:
+    ctypes.memset(piece, 1, 1 << 16)
+for piece in pieces[:-1]:  # the last one keeps the top of the heap where it is
+    libc.free(piece)
+print(resident() - before, cpu_memory.give_back(), resident() - before)
+"""
+
+
+@linux
+def test_what_is_free_is_given_back_where_it_is_kept():
+    env = {**unchosen(), "JAX_PLATFORMS": "cpu"}
+    run = [sys.executable, "-c", FREED]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True)
+    held, given, left = done.stdout.split()
+    assert given == "True"
+    assert int(held) > 200  # MB
+    assert int(left) < 50
+
+
+def test_a_training_gives_back_what_compiling_and_evaluating_left(monkeypatch, tmp_path):
+    said = []
+    called = Evaluator.__call__
+    monkeypatch.setattr(cpu_memory, "give_back", lambda: said.append("give back"))
+    monkeypatch.setattr(cpu_memory, "keep", lambda temporaries: said.append("keep"))
+    monkeypatch.setattr(
+        Evaluator, "__call__", lambda *args: said.append("evaluate") or called(*args)
+    )
+    config = configs.read(CONFIG, ["--config.num_epochs=2"])
+    train(config, build(config), tmp_path, quiet=True)
+    epoch = ["give back", "evaluate", "give back"]
+    assert said == ["give back", "keep", "give back", *epoch, *epoch]
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """The settings that glibc was asked for, in a process where nothing is chosen yet."""
@@ -81,6 +131,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(cpu_memory, "find_spec", lambda name: None)
     monkeypatch.setattr(cpu_memory, "room", lambda: 4000)
     monkeypatch.setattr(cpu_memory, "_mallopt", lambda: lambda *a: calls.append(a) or 1)
+    monkeypatch.setattr(cpu_memory, "_trim", lambda: lambda pad: calls.append(("trim", pad)) or 1)
     return calls
 
 
@@ -92,6 +143,14 @@ def test_each_setting_is_asked_for_once(asked):
         assert cpu_memory.keep(1000)
     assert cpu_memory.kept()
     assert asked == [*cpu_memory.ONE_HEAP, *cpu_memory.NEVER_GIVEN_BACK]
+
+
+def test_nothing_is_given_back_without_one_heap(asked):
+    assert not cpu_memory.give_back()
+    assert not asked
+    assert cpu_memory.one_heap()
+    assert cpu_memory.give_back()
+    assert asked == [*cpu_memory.ONE_HEAP, ("trim", 0)]
 
 
 def test_without_ample_room_memory_is_given_back(asked):

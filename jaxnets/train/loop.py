@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxnets.checkpoints.store import Checkpoints
-from jaxnets.devices import distributed
+from jaxnets.devices import cpu_memory, distributed
 from jaxnets.errors import UserError
 from jaxnets.models.functional import Arrays
 from jaxnets.optim import eval_weights
@@ -56,6 +56,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             made = Evaluator(run.task, images, labels, config.eval_batch_size)
             seconds = made.compile(*at.evaluated(config))
             say(f"compiled the evaluation in {seconds:.1f} s")
+            cpu_memory.give_back()
             return made
 
         loop = _Loop(
@@ -237,8 +238,10 @@ class _Loop:
                 "gradients; the last checkpoint is kept; try a smaller config.optim.lr"
             )
         weights = at.evaluated(config)
+        cpu_memory.give_back()
         test = self.test(*weights, ends)
         val = self.val and test and self.val(*weights, ends)
+        cpu_memory.give_back()
         if test is None or (self.val is not None and val is None):
             return False
         self.logits = test.logits

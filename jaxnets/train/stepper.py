@@ -91,6 +91,7 @@ class Stepper:
                 self._programs[program] = compiled
                 self._say(f"compiled {name(program)} in {seconds:.1f} s")
         if self._task.layout.devices[0].platform == "cpu":
+            cpu_memory.give_back()
             cpu_memory.keep(max(map(_temporaries, self._programs.values())))
 
     def _number(self, count: int) -> jax.Array:
