@@ -56,7 +56,7 @@ def work(study: Any, sweep: Sweep, environment: Mapping[str, str]) -> int:
                 if not open_:
                     break
                 if not waits:
-                    print(f"waiting for {len(open_)} trials of other workers", flush=True)
+                    print(f"waiting for other workers; trials left: {len(open_)}", flush=True)
                 waits = True
                 time.sleep(PAUSE)
                 continue
