@@ -17,6 +17,7 @@ from jaxnets.models.trace import named_modules
 from jaxnets.port import from_torch, load, save, to_state_dict, to_torch
 from jaxnets.port.guess import Model
 from jaxnets.port.weights import port
+from torch_ref.start import read
 
 # The quick case: the one of shared tensors.
 TELLING = {("share", "all")}
@@ -81,6 +82,18 @@ def test_through_every_format(tmp_path, dtype):
         assert_same_tensors(torch.load(tmp_path / "b.pth"), want)
     got = torch.load(tmp_path / "c.pt")
     assert_same_tensors({name: got[name] for name in want}, want, shared=whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_twin_reads_kernels_that_are_stored_once(tmp_path, dtype):
+    want = make_twin("dense_se_resnet", share="all", **DENSE).to(dtype).state_dict()
+    torch.save(want, tmp_path / "a.pt")
+    save(tmp_path / "b.safetensors", load(tmp_path / "a.pt"))
+    size = sum({t.data_ptr(): t.nbytes for t in want.values()}.values())
+    assert (tmp_path / "b.safetensors").stat().st_size < size + 20_000
+    got = read(tmp_path / "b.safetensors")
+    assert_same_tensors({name: got[name] for name in want}, want)
+    assert got.keys() == want.keys()
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ DEEP = {"num_blocks": (1000,) * 6, "num_channels": 16, "se": "none"}
 
 def _twin_weights(path: Path) -> object:
     pytest.importorskip("torch")
-    from torch_ref.task import read_weights
+    from torch_ref.start import read
 
-    return read_weights(path)
+    return read(path)
 
 
 def _twin_checkpoint(path: Path) -> object:

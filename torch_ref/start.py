@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from jaxnets import pretrained
 from jaxnets.config.parts import new_head
 from jaxnets.errors import UserError
-from jaxnets.files import pt_check
+from jaxnets.files import pt_check, safetensors
 from jaxnets.files.regular import open_file, read_bytes
 from jaxnets.pretrained.index import is_name
 from torch_ref.checkpoint import BEST
@@ -78,7 +78,9 @@ def read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load
 
-            content = load(read_bytes(path))
+            data = read_bytes(path)
+            content = load(data)
+            content |= {k: content[first] for k, first in safetensors.shared_names(data).items()}
         else:
             with open_file(path) as file:
                 pt_check.check(file)

@@ -59,21 +59,31 @@ def parse(data: bytes, path: Path) -> Content:
             name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
             for name, entry in deserialize(data)
         }
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        texts = header.get(_TEXTS, {})
-        shared = {
-            name: tensors[first]
-            for name, first in texts.items()
-            if first in tensors and name not in tensors
-        }
+        texts = _header(data).get(_TEXTS, {})
+        shared = shared_names(data)
+        tensors |= {name: tensors[first] for name, first in shared.items()}
         return Content(
-            dict(sorted({**tensors, **shared}.items())),
+            dict(sorted(tensors.items())),
             {key: text for key, text in texts.items() if key not in shared},
         )
     except Exception as e:  # the library raises nearly anything
         reason = str(e).partition("\n")[0][:160] or type(e).__name__
         reason = f"dtype {e}" if isinstance(e, KeyError) else reason
         raise UserError(f"{path}: not a safetensors file of weights, or damaged ({reason})") from e
+
+
+def shared_names(data: bytes) -> dict[str, str]:
+    """The names of a file's arrays that are stored under another one, which is the value.
+
+    Raises an error of any kind for bytes that are not of this format.
+    """
+    header = _header(data)
+    texts = header.pop(_TEXTS, {})
+    return {k: first for k, first in texts.items() if first in header and k not in header}
+
+
+def _header(data: bytes) -> dict:
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 def serialize(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None) -> bytes:
@@ -105,7 +115,7 @@ def serialize(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str] | None
 def _sorted(data: bytes) -> bytes:
     """The same file with its texts in the order of their keys: the library's changes each time."""
     end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
+    header = _header(data)
     header[_TEXTS] = dict(sorted(header[_TEXTS].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
