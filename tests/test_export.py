@@ -4,15 +4,22 @@ import importlib.util
 import io
 import json
 import os
+import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import jax
 import numpy as np
+import PIL
 import pytest
+from PIL import Image
 
+import jaxnets
 from jaxnets.config import read
 from jaxnets.data import load_dataset, tfds_source
+from jaxnets.data.images import read_image
 from jaxnets.errors import UserError
 from jaxnets.export import Source, compare, from_workdir, open_export
 from jaxnets.export import files as export_files
@@ -24,9 +31,11 @@ from tests.fake_run import IMAGES, NAMES, direct_logits, fake_run, softmax
 from tests.small_disk import small_disk
 from tests.test_port import draw
 
-for package in ("torch", "flatbuffers", "onnx", "onnxruntime", "onnxscript"):
+for package in ("torch", "flatbuffers", "onnx", "onnxscript"):
     pytest.importorskip(package)
+onnxruntime = pytest.importorskip("onnxruntime")
 
+ROOT = Path(__file__).parents[1]
 EXPORT = "jaxnets.export.__main__"
 FORMS = ("onnx", "stablehlo", "pt2")
 ROW = {"step": 1, "epoch": 1, "eval/accuracy": 0.625}
@@ -105,7 +114,6 @@ def test_what_a_file_says_of_itself(run, form):
 
 def test_files_are_read_without_jaxnets(run):
     """As the documents say."""
-    import onnxruntime
     import torch
     from jax import export
 
@@ -124,6 +132,40 @@ def test_files_are_read_without_jaxnets(run):
     texts.append(extra["jaxnets.json"])
     np.testing.assert_allclose(net(torch.tensor(IMAGES))[1], probabilities, atol=1e-5)
     assert all(json.loads(text)["model"] == "se_resnet" for text in texts)
+
+
+def test_the_script_of_the_documents(run, tmp_path):
+    """Its text as it stands, where nothing is installed but what it names."""
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    (script,) = re.findall(r"^```py\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(script.splitlines()) == 15
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for module in (np, onnxruntime, PIL):
+        folder = Path(module.__file__).parent
+        (packages / folder.name).symlink_to(folder)
+    for libraries in Path(np.__file__).parents[1].glob("*.libs"):
+        (packages / libraries.name).symlink_to(libraries)
+    (tmp_path / "net.onnx").symlink_to(run.file["onnx"])
+    pixels = IMAGES[3].repeat(2, axis=0).repeat(2, axis=1)  # larger, and not square
+    Image.fromarray(np.pad(pixels, ((0, 0), (9, 9), (0, 0)))).save(tmp_path / "a.png")
+
+    def python(code: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-S", "-c", code, "a.png"], cwd=tmp_path, capture_output=True,
+            text=True, env={"PYTHONPATH": str(packages)},
+        )  # fmt: skip
+
+    for absent in ("jax", "torch", "jaxnets", "onnx"):
+        assert "ModuleNotFoundError" in python(f"import {absent}").stderr
+    done = python(script)
+    assert done.returncode == 0, done.stderr
+    image, _ = read_image(tmp_path / "a.png", 32)
+    right = jaxnets.load(run.workdir).predict_proba(image[None])[0]
+    said = [line.split(": ") for line in done.stdout.splitlines()]
+    assert [name for name, _ in said] == [NAMES[i] for i in np.argsort(-right)[:3]]
+    shares = [float(share.rstrip("%")) / 100 for _, share in said]
+    np.testing.assert_allclose(shares, np.sort(right)[:-4:-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
