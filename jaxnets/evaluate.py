@@ -3,12 +3,15 @@
     python -m jaxnets.evaluate --workdir runs/x
     python -m jaxnets.evaluate --workdir runs/x --checkpoint last --split val
     python -m jaxnets.evaluate --workdir runs/a runs/b runs/c --output runs/abc
+    python -m jaxnets.evaluate --workdir runs/x --tta flip_translate
     python -m jaxnets.evaluate --weights se_resnet_small
 
 Prints loss, accuracy, top-5 and the per-class report, and writes metrics.json, curves.png and
 confusion.png into <workdir>/report, or into --output.  Results of any other checkpoint than the
 best, or of another split than test, go into their own folder, such as <workdir>/report-last.  A
 validation split, if config.data.val_fraction made one, is reported too.
+
+With --tta, test-time augmentation, the figures stand with and without it; the report is without.
 
 An ensemble's probabilities are the mean of its members'.  Its report, and that of weights that lie
 in no workdir, is written only into --output.
@@ -25,6 +28,7 @@ import numpy as np
 from jaxnets import cli
 from jaxnets.errors import renamed
 from jaxnets.files.atomic import check_folder, write_text, writing
+from jaxnets.inference.tta import TTA
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import read_config, report_folder
 
@@ -44,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
     add(
         "--output", type=Path, metavar="DIR", help="where to write (default: report in the workdir)"
     )
+    add("--tta", choices=TTA, default="none", help="also average over views of each image")
     args = parser.parse_args(argv)
     cli.check_networks(args)
     for workdir in args.workdir:
@@ -70,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         cli.naming_batch(f"--config.eval_batch_size={config.eval_batch_size}"),
     ):
         which = args.checkpoint if args.workdir else None
-        metrics = {"checkpoint": which} | measure(members, config, args.split)
+        metrics = {"checkpoint": which} | measure(members, config, args.split, args.tta)
     for origin in metrics.get("members", [metrics]):
         if origin["data_changed"]:
             print(describe(origin["workdir"], origin["data_changed"]), file=sys.stderr)
@@ -117,10 +122,13 @@ def headline(config: Any, workdir: Path, which: str) -> dict[str, Any]:
     return step | scores.headline(found.logs[0], found.labels)
 
 
-def measure(members: Sequence["Member"], config: Any, split: str = "test") -> dict[str, Any]:
+def measure(
+    members: Sequence["Member"], config: Any, split: str = "test", tta: str = "none"
+) -> dict[str, Any]:
     """As `evaluate`, of networks already loaded; the mean of their probabilities counts.
 
-    Of several networks it also says, under "members", how good each is alone.
+    Of several networks it also says, under "members", how good each is alone.  All figures are
+    without test-time augmentation, but for those under "tta", which stand beside theirs.
     """
     from jaxnets.inference.evaluation import evaluate
     from jaxnets.inference.network import log_probabilities
@@ -139,6 +147,10 @@ def measure(members: Sequence["Member"], config: Any, split: str = "test") -> di
         "selected_on": _selected_on(members),
         **_scores(log_mean(found.logs), labels, names),
     }
+    if tta != "none":
+        images = data.test_images if split == "test" else data.val_images
+        logs = log_probabilities(members, images, config.eval_batch_size, tta=tta)
+        metrics["tta"] = {"kind": tta} | _headline(_scores(logs, labels, names))
     if split == "test" and data.val_images is not None and found.same_val:
         logs = log_probabilities(members, data.val_images, config.eval_batch_size)
         metrics["val"] = _headline(_scores(logs, data.val_labels, names))
@@ -200,6 +212,9 @@ def _heading(metrics: dict[str, Any]) -> str:
         if metrics["epoch"] is not None:
             at += f", epoch {metrics['epoch']}"
         lines = [f"{metrics['workdir']}{which} ({at}): {of}", _line(metrics)]
+    if "tta" in metrics:
+        lines[-1] += "   without test-time augmentation"
+        lines.append(f"{_line(metrics['tta'])}   with --tta {metrics['tta']['kind']}")
     if "val" in metrics:
         val = metrics["val"]
         lines.append(f"{_line(val)}   {SPLITS['val']} of {val['n']:,} images")

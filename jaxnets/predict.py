@@ -32,6 +32,7 @@ from jaxnets import cli
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import atomic_write, check_file
 from jaxnets.inference.inputs import ARRAYS
+from jaxnets.inference.tta import TTA
 from jaxnets.runs.workdir import read_config
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         at = f", step {member.step}" if member.step else ""
         say(f"{member.workdir}{at}: {member.config.model.name}")
     with cli.naming_batch(f"--batch-size {args.batch_size}"):
-        probabilities, seconds = _classify(net, inputs.images, args.batch_size, args.tta == "flip")
+        probabilities, seconds = _classify(net, inputs.images, args.batch_size, args.tta)
     if args.output is None and args.sheet is None:
         _print_answers(inputs.ids, probabilities, net.class_names, args.topk or _PRINTED)
         return 0
@@ -77,7 +78,8 @@ def main(argv: Sequence[str]) -> int:
         ):
             print(f"note: {note}", file=sys.stderr)
     count = len(inputs.ids)
-    say(f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)")
+    views = "" if args.tta == "none" else f", --tta {args.tta}"
+    say(f"{count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s){views}")
     for path in (args.output, args.sheet):
         if path not in (None, cli.STDOUT):
             say(f"wrote {path}")
@@ -108,7 +110,7 @@ def _parser() -> cli.Parser:
         metavar="K",
         help="add, or print, the K likeliest classes",
     )
-    add("--tta", choices=("none", "flip"), default="none", help="average with the mirror image")
+    add("--tta", choices=TTA, default="none", help="average over views of each image")
     add("--batch-size", type=cli.whole(1), default=500, metavar="N", help="default: 500")
     add("--skip-bad", action="store_true", help="leave out images that cannot be read")
     add("--force", action="store_true", help="replace --output and --sheet if they exist")
@@ -180,7 +182,7 @@ def _header(classes: Sequence[str], label_column: str, topk: int, proba: bool) -
 
 
 def _classify(
-    net: "Predictor", images: np.ndarray, batch_size: int, flip: bool
+    net: "Predictor", images: np.ndarray, batch_size: int, tta: str
 ) -> tuple[np.ndarray, float]:
     """Probabilities (N, K), and the seconds they took without compiling."""
     from tqdm import tqdm
@@ -189,7 +191,7 @@ def _classify(
     started = time.perf_counter()
     with tqdm(total=len(images), unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
         probabilities = net.predict_proba(
-            images, flip=flip, batch_size=batch_size, progress=bar.update
+            images, tta=tta, batch_size=batch_size, progress=bar.update
         )
     return probabilities, time.perf_counter() - started
 

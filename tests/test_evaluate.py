@@ -71,6 +71,25 @@ def test_a_run_with_a_validation_split_reports_both(runs, command):
     assert (metrics["split"], metrics["selected_on"]) == ("val", "val")
 
 
+def test_figures_stand_with_and_without_views(runs, command, tmp_path):
+    workdir, images = runs[0][0], DIGITS.test_images
+    output = tmp_path / "report"
+    result = command("jaxnets.evaluate", "--workdir", workdir, "--tta", "flip", "--output", output)
+    assert result.code == 0, result.err
+    metrics = json.loads((output / "metrics.json").read_text())
+    plain, mirrored = (direct_logits(*runs[0], x) for x in (images, images[:, :, ::-1]))
+    without = figures(softmax(plain), DIGITS.test_labels)
+    views = figures(softmax((plain + mirrored) / 2), DIGITS.test_labels)
+    assert having(metrics, without) == without
+    assert metrics["tta"] == {"kind": "flip"} | views
+    assert without["loss"] != views["loss"]
+    assert result.out.count("without test-time augmentation\n") == 1
+    assert result.out.count("with --tta flip\n") == 1
+    both = command("jaxnets.evaluate", "--workdir", workdir, runs[1][0], "--tta", "flip_translate")
+    assert "ensemble   without test-time augmentation\n" in both.out
+    assert "with --tta flip_translate\n" in both.out
+
+
 def test_selected_on(runs, tmp_path):
     workdir = runs[0][0]
     config = read_config(workdir)

@@ -17,6 +17,7 @@ from PIL import Image
 from jaxnets.checkpoints import store
 from jaxnets.errors import UserError
 from jaxnets.inference.network import load_member, log_probabilities
+from jaxnets.inference.predictor import load
 from tests.fake_run import IMAGES, NAMES, direct_logits, fake_run, softmax
 
 N = len(IMAGES)
@@ -29,8 +30,11 @@ class Run:
         self.workdir = workdir
         self.state = fake_run(workdir, *args, **kwargs)
 
+    def logits(self, images: np.ndarray = IMAGES) -> np.ndarray:
+        return direct_logits(self.workdir, self.state, images)
+
     def probabilities(self, images: np.ndarray = IMAGES) -> np.ndarray:
-        return softmax(direct_logits(self.workdir, self.state, images))
+        return softmax(self.logits(images))
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +111,41 @@ def test_batch_size_does_not_show_in_the_file(run, npy, predict):
     np.testing.assert_allclose(probabilities_of(narrow), probabilities_of(wide), atol=2e-6)
 
 
-def test_flip_averages_with_the_mirror_image(run, npy, predict):
-    rows = predict(run.workdir, npy, "--proba", "--tta", "flip")
-    p, mirrored = run.probabilities(), run.probabilities(IMAGES[:, :, ::-1])
-    assert np.abs(p - mirrored).max() > 0.01
-    np.testing.assert_allclose(probabilities_of(rows), (p + mirrored) / 2, atol=2e-6)
+# The outermost pixels differ from their neighbours, so that a reflected border is no repeated one.
+VIEWED = np.roll(IMAGES, (1, 1), (1, 2))
+
+
+def airbench(run, tta: str) -> np.ndarray:
+    """infer_mirror and infer_mirror_translate of airbench94.py, written out."""
+
+    def infer_mirror(images):
+        return 0.5 * run.logits(images) + 0.5 * run.logits(images[:, :, ::-1])
+
+    if tta == "flip":
+        return softmax(infer_mirror(VIEWED))
+    n, height, width, _ = VIEWED.shape
+    padded = np.zeros((n, height + 2, width + 2, 3), np.uint8)
+    padded[:, 1:-1, 1:-1] = VIEWED
+    padded[:, 0, 1:-1], padded[:, -1, 1:-1] = VIEWED[:, 1], VIEWED[:, -2]  # the border reflected
+    padded[:, :, 0], padded[:, :, -1] = padded[:, :, 2], padded[:, :, -3]
+    first = infer_mirror(padded[:, 0:height, 0:width])
+    second = infer_mirror(padded[:, 2 : height + 2, 2 : width + 2])
+    return softmax(0.5 * infer_mirror(VIEWED) + 0.5 * (first + second) / 2)
+
+
+@pytest.mark.parametrize("tta", ["flip", "flip_translate"])
+def test_views_are_averaged_as_airbench_does(tta, run, tmp_path, predict):
+    np.save(tmp_path / "images.npy", VIEWED)
+    rows, wanted = (
+        predict(run.workdir, tmp_path / "images.npy", "--proba", "--tta", tta),
+        airbench(run, tta),
+    )
+    np.testing.assert_allclose(probabilities_of(rows), wanted, atol=2e-6)
+    other = {"flip": "flip_translate", "flip_translate": "flip"}[tta]
+    for wrong in (run.probabilities(VIEWED), airbench(run, other)):
+        assert np.abs(wanted - wrong).max() > 1e-3
+    again = load(run.workdir).predict_proba(VIEWED, tta=tta, batch_size=5)
+    np.testing.assert_allclose(again, wanted, atol=2e-6)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(run, npy, tmp_path, predict):
@@ -334,7 +368,7 @@ def test_a_file_that_cannot_be_finished_is_not_begun(run, npy, tmp_path, refused
         (["--topk", "-1"], "at least 0"),
         (["--label-column", "ID"], "another column"),
         (["--topk", "1", "--label-column", "top1"], "another column"),
-        (["--tta", "rotate"], "unknown --tta 'rotate'. Known: flip, none"),
+        (["--tta", "rotate"], "unknown --tta 'rotate'. Known: flip, flip_translate, none"),
         (["--prob"], "did you mean --proba"),
     ],
 )

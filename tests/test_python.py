@@ -34,7 +34,12 @@ def test_a_trained_network(run):
         np.testing.assert_array_equal(net.predict(layout, batch_size=5), p.argmax(1))
     np.testing.assert_array_equal(net.predict(IMAGES[:1]), p[:1].argmax(1))
     mirrored = net.predict_proba(IMAGES[:, :, ::-1])
-    np.testing.assert_allclose(net.predict_proba(IMAGES, flip=True), (p + mirrored) / 2, atol=1e-6)
+    views = np.exp((np.log(p) + np.log(mirrored)) / 2)  # the mean of the logits
+    wanted = views / views.sum(1, keepdims=True)
+    np.testing.assert_allclose(net.predict_proba(IMAGES, flip=True), wanted, atol=1e-6)
+    np.testing.assert_array_equal(net.predict(IMAGES, tta="flip"), wanted.argmax(1))
+    with pytest.raises(UserError, match="unknown tta 'mirror'"):
+        net.predict(IMAGES, tta="mirror")
     assert repr(net) == f"Predictor({workdir} step 1 (se_resnet); 10 classes)"
     (member,) = net.members
     logits = member.model()(member.normalize(IMAGES))

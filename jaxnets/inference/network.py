@@ -18,6 +18,7 @@ from jaxnets.devices.layout import AXIS, make_layout
 from jaxnets.errors import UserError
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.inference.scores import log_mean, log_softmax
+from jaxnets.inference.tta import mean_logits
 from jaxnets.models import create_abstract, create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.models.torch_names import check_names, from_state_dict
@@ -235,16 +236,17 @@ def check_together(members: Sequence[Member]) -> None:
 
 
 def log_probabilities(
-    members: Sequence[Member], images: np.ndarray, batch_size: int = 500, *, flip: bool = False
+    members: Sequence[Member], images: np.ndarray, batch_size: int = 500, *, tta: str = "none"
 ) -> np.ndarray:
     """log of the mean over members of softmax(logits), float64 (N, K).
 
     Args:
         images: uint8 (N, H, W, 3).
-        flip: average over each image and its mirror image too.
+        tta: none, flip or flip_translate: of which views of an image each network's logits are the
+            mean.
     """
-    views = (images, images[:, :, ::-1]) if flip else (images,)
-    return log_mean([log_softmax(m.logits(v, batch_size)) for m in members for v in views])
+    every = (mean_logits(lambda v, m=m: m.logits(v, batch_size), images, tta) for m in members)
+    return log_mean([log_softmax(logits) for logits in every])
 
 
 def check_classes(member: Member, class_names: Sequence[str], source: str) -> None:

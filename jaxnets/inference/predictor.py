@@ -36,26 +36,34 @@ class Predictor:
         return f"Predictor({runs}; {len(self.class_names)} classes)"
 
     def predict(
-        self, images: np.ndarray, *, flip: bool = False, batch_size: int = 500
+        self,
+        images: np.ndarray,
+        *,
+        flip: bool = False,
+        tta: str = "none",
+        batch_size: int = 500,
     ) -> np.ndarray:
         """The likeliest class of each image, int (N,), an index into `class_names`.
 
         Args and errors as `predict_proba`.
         """
-        return self.predict_proba(images, flip=flip, batch_size=batch_size).argmax(1)
+        return self.predict_proba(images, flip=flip, tta=tta, batch_size=batch_size).argmax(1)
 
     def predict_proba(
         self,
         images: np.ndarray,
         *,
         flip: bool = False,
+        tta: str = "none",
         batch_size: int = 500,
         progress: Callable[[int], object] = lambda count: None,
     ) -> np.ndarray:
         """The probability of each class, float64 (N, K), of each image.
 
         Args:
-            flip: average over each image and its mirror image.
+            flip: the same as tta="flip".
+            tta: test-time augmentation, the mean of a network's logits over views of each image:
+                flip, the image and its mirror image; flip_translate, both also moved by a pixel.
             batch_size: the most images at once.
             progress: called after each batch with the number of its images.
 
@@ -63,11 +71,12 @@ class Predictor:
             UserError: images of another type or shape, or an output that is not finite.
         """
         images = as_images(images, self.image_size, "images")
+        tta = "flip" if flip and tta == "none" else tta
         size = self.compile(len(images), batch_size)
         parts = []
         for start in range(0, len(images), size):
             batch = images[start : start + size]
-            parts.append(np.exp(log_probabilities(self.members, batch, size, flip=flip)))
+            parts.append(np.exp(log_probabilities(self.members, batch, size, tta=tta)))
             progress(len(batch))
         return np.concatenate(parts)
 
