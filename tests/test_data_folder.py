@@ -311,7 +311,7 @@ def test_errors_name_the_flag_of_the_command(mine, refused, command, tmp_path):
     (mine / "test").rename(mine / "val")
     assert "by --dir\n" in refused("jaxnets.data.__main__", "--dir", mine)
     err = refused("jaxnets.data.__main__", "--dir", mine, "--image-size", 2000)
-    assert "--image-size=2000: 1 to 1024" in err
+    assert "--image-size=2000: a whole number, at least 1, at most 1024" in err
     fake_run(tmp_path / "run", data__name="folder")
     for module in ("jaxnets.evaluate", "jaxnets.report.__main__"):
         (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "epoch": 1}\n')
