@@ -17,7 +17,6 @@ from jaxnets.train.__main__ import main as real_training
 from tests import sweep_fakes
 from tests.sweep_fakes import BEGUN, FAILS, TINY
 
-pytest.importorskip("optuna")
 ABLATIONS = sorted(Path(__file__).parents[1].glob("configs/ablations/*.py"))
 GRID = ("--config", TINY, "--grid", "optim.lr=.1,.2", "--grid", "model.num_channels=4,8")
 

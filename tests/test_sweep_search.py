@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from jaxnets import checks
@@ -21,8 +22,6 @@ from jaxnets.optim import make_optimizer
 from jaxnets.sweep import ablation, child, claims, engine, page, size, space, storage, worker
 from tests import sweep_fakes
 from tests.sweep_fakes import BEGUN, PACE, TINY
-
-optuna = pytest.importorskip("optuna")
 
 ROOT = TINY.parents[1]
 READY = [path.stem for path in ROOT.glob("configs/spaces/*.py")]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 
 from jaxnets import config as configs
@@ -11,8 +12,6 @@ from jaxnets.sweep.found import Row
 from tests import sweep_fakes
 from tests.report_fakes import Page, assert_self_contained
 from tests.sweep_fakes import FAILS, TINY
-
-optuna = pytest.importorskip("optuna")
 
 
 def row(number: int, value: float | None, parameters: int = 1, **more) -> Row:
