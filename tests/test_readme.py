@@ -117,6 +117,7 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     if module == "jaxnets.sweep":  # its trainings have tests of their own
         monkeypatch.setattr(child, "train", sweep_fakes.train)
         args = replaced(args, {"--trials": "2"})
+    args = replaced(args, {"--seeds": "1"})
     if module == "jaxnets.bench":
         return run_bench(args, folder)
     monkeypatch.chdir(folder)

@@ -41,9 +41,16 @@ def test_seeds_share_a_row_and_other_configurations_do_not(run):
     assert [row["n"] for row in rows] == [2, 1]
     assert rows[0]["last"]["mean"] == pytest.approx(85)
     assert rows[0]["last"]["sd"] == pytest.approx(50**0.5)
+    half = 12.7062 * 50**0.5 / 2**0.5  # Student's t of one degree, two runs
+    middle = rows[0]["last"]["mean"]
+    assert rows[0]["last"]["interval"] == pytest.approx([middle - half, middle + half], rel=1e-5)
     assert rows[0]["best"]["values"] == pytest.approx([90, 90])
     assert rows[1]["last"]["sd"] is None
-    assert "| 85.00 ± 7.07 % | 90.00 ± 0.00 % (chosen on test) | 20 ± 0 |" in markdown(rows)
+    assert rows[1]["last"]["interval"] is None
+    assert (
+        "| 85.00 ± 7.07 % | 21.47 to 148.53 % | 90.00 ± 0.00 % (chosen on test) | 20 ± 0 |"
+        in markdown(rows)
+    )
 
 
 def test_best_is_the_test_accuracy_where_validation_was_best(run):

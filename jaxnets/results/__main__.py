@@ -6,8 +6,9 @@
     python -m jaxnets.results runs/se_resnet_small_seed0 --publish se_resnet_small
 
 Runs that differ in nothing but the seed share a row: mean and standard deviation (n - 1) of the
-test accuracy after the last epoch and at the best one, and the seconds of training, without
-compilation and evaluation.  A best epoch that the test set chose is marked: it reads high.  A run
+test accuracy after the last epoch, with the 95 % interval of that mean by Student's t, and at the
+best one, and the seconds of training, without compilation and evaluation.  A best epoch that the
+test set chose is marked: it reads high.  A run
 that is named twice, or beside a copy of itself, counts once.
 
 --write takes what jaxnets.reproduce left in results/ and writes the tables of RESULTS.md and

@@ -1,6 +1,7 @@
 """Runs summed up: a row for each configuration, over its seeds."""
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from jaxnets.runs.log import METRICS, first_start, read_rows
 from jaxnets.runs.workdir import read_config
 
 _COLUMNS = (
-    "run", "parameters", "epochs", "n", "last epoch", "best epoch", "seconds", "hardware",
-    "versions",
+    "run", "parameters", "epochs", "n", "last epoch", "95 % interval", "best epoch", "seconds",
+    "hardware", "versions",
 )  # fmt: skip
 
 
@@ -54,6 +55,7 @@ def markdown(rows: Sequence[dict[str, Any]], target: float | None = None) -> str
             str(epochs) if done == epochs else f"{done} of {epochs}",
             str(row["n"]),
             mean(row["last"], " %"),
+            interval(row["last"], " %"),
             mean(row["best"], " %") + chosen,
             mean(row["seconds"], "", 0),
             row["hardware"],
@@ -134,13 +136,33 @@ def _row(runs: Sequence[dict[str, Any]], target: float | None) -> dict[str, Any]
 
 
 def statistics_of(values: Sequence[float]) -> dict[str, Any]:
-    """Count, mean and standard deviation (n - 1) of one figure over runs."""
+    """Count, mean, standard deviation (n - 1) and 95 % interval of the mean over runs.
+
+    The interval is Student's: mean +- t sd / sqrt(n), t the 97.5 % quantile of n - 1 degrees.
+    """
     return {
         "n": len(values),
         "mean": statistics.fmean(values) if values else None,
         "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "interval": _interval(values) if len(values) > 1 else None,
         "values": list(values),
     }
+
+
+def _interval(values: Sequence[float]) -> list[float]:
+    from scipy.special import stdtrit  # which a command that shows no figures need not wait for
+
+    n, middle = len(values), statistics.fmean(values)
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    return [middle - half, middle + half]
+
+
+def interval(figure: dict[str, Any], unit: str, digits: int = 2) -> str:
+    """The 95 % interval of a figure's mean; empty for one run."""
+    if figure["interval"] is None:
+        return ""
+    low, high = figure["interval"]
+    return f"{low:.{digits}f} to {high:.{digits}f}{unit}"
 
 
 def mean(figure: dict[str, Any], unit: str, digits: int = 2) -> str:

@@ -2,9 +2,13 @@
 
     python -m jaxnets.train --config configs/se_resnet.py
     python -m jaxnets.train --config configs/se_resnet.py --config.num_epochs=3 --workdir runs/x
+    python -m jaxnets.train --config configs/quickstart.py --seeds 5 --workdir runs/five
 
 Several processes, on one host or on many, train as one: the same command for each, --distributed
 and, without a cluster such as SLURM, --coordinator, --num-processes and --process-id.
+
+--seeds N trains N seeds from config.seed on, one after the other, in WORKDIR/seed0 and so on, and
+then prints their mean, standard deviation and 95 % interval, as jaxnets.results does.
 
 The same command resumes from the last checkpoint.  Writes into the workdir: config.json, the run
 record starts.jsonl (command, date, hardware, versions of each start), metrics.jsonl, TensorBoard
@@ -18,9 +22,11 @@ from typing import Any
 from jaxnets import cli
 from jaxnets.data.identity import check_same
 from jaxnets.devices import distributed, rendezvous
+from jaxnets.errors import UserError
 from jaxnets.runs import console
 from jaxnets.runs.log import record_start
 from jaxnets.runs.workdir import check_workdir, held
+from jaxnets.train import seeds
 
 _MODULE = "jaxnets.train"
 
@@ -28,10 +34,18 @@ _MODULE = "jaxnets.train"
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     parser = cli.trainer(_MODULE, __doc__)
+    parser.add_argument(
+        "--seeds",
+        type=cli.whole(1, 1000),
+        metavar="N",
+        help="train so many seeds, from config.seed on, each in a folder of --workdir",
+    )
     distributed.add_flags(parser)
     args, config = cli.training(parser, argv)
     if config is None:
         return 0
+    if args.seeds is not None:
+        return _seeds(args, config)
 
     from jaxnets.devices import runtime
 
@@ -39,6 +53,23 @@ def main(argv: Sequence[str]) -> int:
     runtime.setup(config.dtype, one_heap=config.data.name != "digits")
     with distributed.processes(args, config), cli.naming_batch(*cli.batches(config)):
         return _run(argv, args, config)
+
+
+def _seeds(args: Any, config: Any) -> int:
+    """Trains several seeds, and sums them up once all are trained."""
+    if args.distributed:
+        raise UserError("--seeds: one process trains them; leave out --distributed")
+    seeds.check(args.workdir)
+    given = [f"--config={args.config}", *args.overrides]
+    if args.init is not None:
+        given += [f"--init={args.init}", *["--init-strict"] * args.init_strict]
+    code = seeds.train(given, config, args.workdir, args.seeds, lambda s: print(s, flush=True))
+    folders = seeds.workdirs(args.workdir, args.seeds)
+    if code == 0 and all(seeds.finished(folder, config) for folder in folders):
+        from jaxnets.results.summary import markdown, summarize
+
+        print(markdown(summarize(folders)))
+    return code
 
 
 def _run(argv: Sequence[str], args: Any, config: Any) -> int:
