@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import authors
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from authors import RECIPES, Recipe
-from helpers import NARROW, little_effort, relative_error
+from helpers import little_effort, relative_error
 from torch import nn
 
 import jaxnets.train.task
@@ -37,6 +38,8 @@ from jaxnets.train.task import Run
 STEPS, EPOCHS, BATCH = 15, 2, 4
 IMAGES = {"se_resnet:documented": 58}  # the last batch of 2; for the others 60
 TOLERANCE = 1e-8
+# With v2 at 1/16 its squeezes have one channel, and a rounding grows a millionfold in thirty steps.
+NARROW = helpers.NARROW | {"cifar100_v2": {"width": 1 / 8}}
 every_recipe = pytest.mark.parametrize("spec", RECIPES)
 # Some of each kind at once, the others with the slow tests: to compile the real step takes long.
 AT_ONCE = (
@@ -168,18 +171,17 @@ def assert_same(recipe: Recipe, got: Trained, want: Trained) -> None:
     """Weights, statistics and log.
 
     A bias in front of a BatchNorm has a gradient of rounding alone, which Adam magnifies to steps
-    of the rate: it is held to 1e-6, to 1e-5 where the rate is .1, and so is the mean that holds it.
+    of the rate: it is held to 1e-5, and so is the mean that holds it.  In plain torch alone, one
+    rounding of the first weights moves one of v3's by 3e-7.
     """
     assert got.tensors.keys() == want.tensors.keys()
     optimizer = recipe.optimizer([nn.Parameter(torch.zeros(1))])
-    recipe.scheduler(optimizer, EPOCHS, STEPS)
-    (group,) = optimizer.param_groups
     for name, value in want.tensors.items():
         bound = TOLERANCE
         layer, _, leaf = name.rpartition(".")
         convolution = leaf == "bias" and f"{layer}.running_mean" not in want.tensors
         if isinstance(optimizer, torch.optim.AdamW) and (convolution or leaf == "running_mean"):
-            bound = 1e-4 * max(group["max_lr"], 0.01)
+            bound = 1e-5
         error = relative_error(got.tensors[name], value)
         assert error <= bound, f"{name}: relative error {error:.2g} > {bound}"
     assert len(got.rows) == len(want.rows) == EPOCHS
