@@ -2,6 +2,7 @@
 
     net         state_dict
     optimizer   of torch_ref.optim: torch's own, the scheduler's, Lookahead's slow weights
+    averages    of the weights, by kind: state_dicts of torch.optim.swa_utils.AveragedModel
     acc         test accuracy in per cent when it was last measured, else None
     epoch       complete ones
     step        optimizer steps
@@ -32,6 +33,8 @@ LAST, BEST = "last.pt", "best.pt"
 def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
     """An atomic write of the task's state and `rest`.  Raises: as `atomic_write`."""
     content = {"net": task.net.state_dict(), "optimizer": task.optimizer.state_dict(), **rest}
+    if task.averages:
+        content["averages"] = {kind: a.state_dict() for kind, a in task.averages.items()}
     buffer = io.BytesIO()  # torch.save does not say by itself that a disk is full
     torch.save(content, buffer)
     kept = "; the one before is kept" if path.exists() else ""
@@ -55,6 +58,9 @@ def restore(path: Path, task: Task) -> dict[str, Any]:
             content = torch.load(file, map_location=task.device, weights_only=True)
         task.net.load_state_dict(content.pop("net"))
         task.optimizer.load_state_dict(content.pop("optimizer"))
+        averages = content.pop("averages", {})
+        for kind, average in task.averages.items():
+            average.load_state_dict(averages[kind])
         _check_rest(content)
     except Exception as e:
         reason = " ".join(str(e).split())[:200]

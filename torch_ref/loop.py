@@ -19,8 +19,9 @@ from jaxnets.runs import console
 from jaxnets.runs.log import Progress, RunLog, epoch_row
 from jaxnets.signals import StopSignal, TimeBudget
 from torch_ref import checkpoint
+from torch_ref.averaging import recompute
 from torch_ref.optim import make_optimizer
-from torch_ref.step import Task, Totals, evaluate, train_step
+from torch_ref.step import Task, Totals, autocast, evaluate, inputs, train_step
 
 
 def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool = False) -> int:
@@ -74,9 +75,10 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
                 size = config.eval_batch_size
                 # Made again, only a signal cuts it short, as in `jaxnets.train.loop`.
                 stopped = (lambda: bool(stop.received)) if again else ends
-                with _evaluated_weights(config, task):
-                    on_test = evaluate(task, *test, size, stopped)
-                    on_val = on_test and val and evaluate(task, *val, size, stopped)
+                refreshed = _refresh(config, task, data, stopped)
+                with _evaluated(config, task) as evaluated:
+                    on_test = evaluate(evaluated, *test, size, stopped) if refreshed else None
+                    on_val = on_test and val and evaluate(evaluated, *val, size, stopped)
                 given_up = on_test is None or (val is not None and on_val is None)
             if complete and not given_up:
                 result = on_test if on_val is None else on_val
@@ -184,16 +186,36 @@ def batch(task: Task, data: Dataset, order: np.ndarray, index: int) -> tuple[Ten
 
 @contextlib.contextmanager
 @torch.no_grad()
-def _evaluated_weights(config: Any, task: Task) -> Iterator[None]:
-    """Meanwhile the network has the weights that `config.eval_weights` says to evaluate."""
-    if config.eval_weights == "fast":
-        yield
+def _evaluated(config: Any, task: Task) -> Iterator[Task]:
+    """Meanwhile the network of the task that it yields has the weights to evaluate."""
+    average = task.averages.get(config.eval_weights)
+    if average is not None and average.n_averaged > 0:
+        yield task._replace(net=average.module)
+        return
+    if config.eval_weights != "slow":  # an average has not begun before it takes weights
+        yield task
         return
     groups = task.optimizer.optimizer.param_groups  # of these there are slow ones
     params = [p for group in groups for p in group["params"]]
     fast = [p.clone() for p in params]
     for p, slow in zip(params, task.optimizer.optimizer.slow, strict=True):
         p.copy_(slow)
-    yield
+    yield task
     for p, value in zip(params, fast, strict=True):
         p.copy_(value)
+
+
+def _refresh(config: Any, task: Task, data: Dataset, stopped: Callable[[], bool]) -> bool:
+    """Recomputes the statistics of the average that is evaluated; False if it was given up."""
+    average = task.averages.get(config.eval_weights)
+    if average is None or average.n_averaged == 0 or task.averaging.statistics == "average":
+        return True
+    fixed = {id(norm) for norm in task.fixed_norms}
+    names = tuple(name for name, module in task.net.named_modules() if id(module) in fixed)
+    images = torch.from_numpy(data.train_images)
+
+    def batches() -> Iterator[Tensor]:
+        return (inputs(task, some) for some in images.split(config.eval_batch_size))
+
+    with autocast(task):
+        return recompute(average.module, names, batches, stopped)

@@ -89,7 +89,9 @@ def read(path: Path) -> dict[str, Tensor]:
         content = content if inside is None else inside
         if not all(torch.is_tensor(value) for value in content.values()):
             raise ValueError
-        return {_clean(name): value for name, value in content.items()}
+        found = {_clean(name): value for name, value in content.items()}
+        found.pop("n_averaged", None)  # of torch.optim.swa_utils.AveragedModel, a count
+        return found
     except FileNotFoundError as e:
         raise UserError(f"--init {path}: no such file or folder") from e
     except Exception as e:  # its text would advise to open the file in a way that may run code

@@ -1,14 +1,16 @@
 """One step of training and the evaluation of the PyTorch twin."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from jaxnets.config import PARAM_DTYPES
-from torch_ref import threefry
+from jaxnets.config.averaging import Averaging
+from torch_ref import averaging, threefry
 from torch_ref.augment import Augment, augment_key, normalize
 from torch_ref.optim import Optimizer
 
@@ -37,6 +39,9 @@ class Task(NamedTuple):
     seed: int
     batch_size: int
     steps_per_epoch: int
+    averaging: Averaging | None = None
+    averages: Mapping[str, AveragedModel] = {}
+    """Of the weights, by kind."""
     fixed_norms: Sequence[nn.Module] = ()
     """BatchNorm layers that keep their running statistics, and use them in training too."""
 
@@ -85,6 +90,7 @@ def train_step(task: Task, step: int, images: Tensor, labels: Tensor) -> Totals:
     grads = [p.grad for p in task.net.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads)
     task.optimizer.step()
+    averaging.follow(task.averaging, task.averages, step + 1, task.net)
     return Totals(
         loss=loss.detach().double() * len(labels),
         correct=(logits.argmax(1) == labels).sum(),
@@ -120,11 +126,20 @@ def evaluate(
 
 def _logits(task: Task, images: Tensor) -> Tensor:
     """(n, K), float32 at least, of uint8 images (n, H, W, 3)."""
-    dtype = param_dtype(task.dtype)
+    with autocast(task):
+        return task.net(inputs(task, images)).to(param_dtype(task.dtype))
+
+
+def autocast(task: Task) -> torch.autocast:
+    """Within it the network computes in the task's dtype."""
+    return torch.autocast(task.device.type, torch.bfloat16, enabled=task.dtype == "bfloat16")
+
+
+def inputs(task: Task, images: Tensor) -> Tensor:
+    """What the network takes, (n, 3, H, W) channels last, of uint8 images (n, H, W, 3)."""
+    found = normalize(images, task.mean, task.std, param_dtype(task.dtype))
     # NHWC in memory already: seen as NCHW it is channels last.
-    inputs = normalize(images, task.mean, task.std, dtype).permute(0, 3, 1, 2).to(task.device)
-    with torch.autocast(task.device.type, torch.bfloat16, enabled=task.dtype == "bfloat16"):
-        return task.net(inputs).to(dtype)
+    return found.permute(0, 3, 1, 2).to(task.device)
 
 
 def _dropout_seed(seed: int, step: int) -> int:

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from jaxnets import checks
 from jaxnets.config import model_options
+from jaxnets.config.averaging import averaging
 from jaxnets.config.muon import check_kernels
 from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
 from torch_ref.augment import make_augment
+from torch_ref.averaging import begin
 from torch_ref.models import create_model
 from torch_ref.optim import groups, make_optimizer
 from torch_ref.step import Task, param_dtype
@@ -67,8 +69,11 @@ def build(
             steps_per_epoch=steps,
             num_epochs=config.num_epochs,
         )
+    averages = averaging(config.optim, steps)
     return Task(
         net=net,
+        averaging=averages,
+        averages=begin(averages, net),
         fixed_norms=_fixed_norms(net),
         optimizer=optimizer,
         augment=augment,

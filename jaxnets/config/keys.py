@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxnets import checks
+from jaxnets.config import averaging
 from jaxnets.errors import UserError, unknown
 
 # The dtypes to compute in, and those of the parameters then.
@@ -85,6 +86,10 @@ def default_config() -> Any:
     o.clip, o.clip_at = "none", 0.1  # none, value, norm
     o.lookahead = ConfigDict({"enabled": False, "k": 5, "alpha": 0.5})
     o.lookahead.first_sync = config_dict.placeholder(int)  # None: after step k; 1: after step 1
+    # Averages of the weights, for eval_weights; None: not kept.
+    o.ema = ConfigDict({"decay": config_dict.placeholder(float), "warmup": True})
+    o.swa = ConfigDict({"from_epoch": config_dict.placeholder(int), "every": 1})  # ends of epochs
+    o.average_statistics = "recompute"  # of their BatchNorms: recompute, average
     o.freeze = ()  # prefixes of PyTorch's names: conv1, residual_layers.0; what begins so stays
     o.lr_scale = {}  # of the same prefixes, factors of the learning rate: {"linear": 10.0}
 
@@ -102,7 +107,7 @@ def default_config() -> Any:
     s.restart_every_epoch = False  # one_cycle, made anew at the start of each epoch
 
     c.loss = ConfigDict({"label_smoothing": 0.0})
-    c.eval_weights = "fast"  # fast; slow: Lookahead's slow weights
+    c.eval_weights = "fast"  # fast; slow: Lookahead's; ema, swa: averages, in optim
     c.batch_size, c.eval_batch_size = 128, 500
     c.num_epochs = 200
     c.seed = 0
@@ -153,7 +158,7 @@ _WHOLE = {
 _SHARES = ("data.val_fraction", "data.test_fraction", "loss.label_smoothing")
 _CHOICES = {
     "dtype": tuple(PARAM_DTYPES),
-    "eval_weights": ("fast", "slow"),
+    "eval_weights": ("fast", "slow", *averaging.KINDS),
     "on_nan": ("stop", "restore"),
 }
 
@@ -186,6 +191,7 @@ def validate(config: Any) -> None:
     if config.stop_after_minutes is not None:
         checks.number("config.stop_after_minutes", config.stop_after_minutes, "(0, inf)")
     _check_parts(config.optim)
+    averaging.check(config)
     if config.eval_weights == "slow" and not config.optim.lookahead.enabled:
         raise UserError("config.eval_weights=slow: only with config.optim.lookahead.enabled=True")
     for key in ("mean", "std"):

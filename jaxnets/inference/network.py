@@ -22,7 +22,7 @@ from jaxnets.inference.tta import mean_logits
 from jaxnets.models import create_abstract, create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.models.torch_names import check_names, from_state_dict
-from jaxnets.optim import eval_weights
+from jaxnets.optim import evaluated
 from jaxnets.pretrained import Weights
 from jaxnets.runs.workdir import CONFIG, read_config
 
@@ -151,7 +151,7 @@ def load_member(workdir: Path, which: str = "best") -> Member:
     config = read_config(workdir)
     state, _, meta, folder, step = store.read(workdir, which)
     where = folder / str(step)
-    params, stats = _weights(config, state, where), state["stats"]
+    params, stats = _weights(config, state, where)
     network, num_classes = _network(config, meta, params, stats, where)
     notes = []
     if "data" not in parse_json(read_text(workdir / CONFIG)):  # as a port from a .pth
@@ -264,14 +264,16 @@ def check_classes(member: Member, class_names: Sequence[str], source: str) -> No
         )
 
 
-def _weights(config: Any, state: dict, where: Path) -> Arrays:
-    """The weights that config.eval_weights says to evaluate."""
+def _weights(config: Any, state: dict, where: Path) -> tuple[Arrays, Arrays]:
+    """The weights that config.eval_weights says to evaluate, and their statistics."""
     try:
-        params = eval_weights(config.eval_weights, state["params"], state.get("opt_state"))
+        params, stats = evaluated(
+            config.eval_weights, state["params"], state["stats"], state.get("opt_state") or {}
+        )
     except UserError as e:
         raise UserError(f"{where}: {e}") from e
-    _check_finite(params | state["stats"], where)
-    return params
+    _check_finite(params | stats, where)
+    return params, stats
 
 
 def _check_finite(arrays: Arrays, where: Path) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models.layers import batch_scope
+from jaxnets.models.layers import BatchNorm, batch_scope
 
 Arrays = dict[str, jax.Array]
 
@@ -67,6 +67,26 @@ class Network(NamedTuple):
                 return model(images), flat(model, nnx.BatchStat)
         model.eval()
         return model(images), stats
+
+    def batch_statistics(
+        self, params: Arrays, stats: Arrays, images: jax.Array, mask: jax.Array
+    ) -> Arrays:
+        """Mean and unbiased variance of every BatchNorm's inputs in one batch (N, H, W, C).
+
+        Nothing is dropped; layers that keep their running statistics do so here too.
+
+        Args:
+            mask: (N,) 1 for an image, 0 for padding.
+        """
+        model = self.merge(params, stats)
+        model.eval()
+        for path, module in nnx.iter_modules(model):
+            if isinstance(module, BatchNorm) and ".".join(map(str, path)) not in self.fixed_norms:
+                module.train()
+                module.momentum = 1.0  # only this batch counts
+        with batch_scope(mask=mask):
+            model(images)
+        return flat(model, nnx.BatchStat)
 
 
 def split(model: nnx.Module) -> tuple[Network, Arrays, Arrays]:

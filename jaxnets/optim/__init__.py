@@ -9,7 +9,8 @@ optimizers' states.
 >>> opt_state = optimizer.tx.init(params)  # doctest: +SKIP
 """
 
+from jaxnets.optim.averaging import evaluated
 from jaxnets.optim.build import Optimizer, make_optimizer
-from jaxnets.optim.transforms import advance, eval_weights, slow_weights
+from jaxnets.optim.transforms import advance, slow_weights
 
-__all__ = ["Optimizer", "advance", "eval_weights", "make_optimizer", "slow_weights"]
+__all__ = ["Optimizer", "advance", "evaluated", "make_optimizer", "slow_weights"]

@@ -190,21 +190,14 @@ def lookahead(
     return optax.GradientTransformation(init, update)
 
 
-def eval_weights(
-    kind: str, params: optax.Params, opt_state: optax.OptState | Mapping[str, Any] | None
-) -> optax.Params:
-    """The weights that `config.eval_weights` names: "fast", or Lookahead's "slow" ones.
+def slow_weights(opt_state: optax.OptState | Mapping[str, Any] | None) -> optax.Params:
+    """Lookahead's slow weights, of what it trains.
 
     Args:
-        opt_state: of the optimizer, or as a checkpoint has it; it has none of frozen parameters.
+        opt_state: of the optimizer, or as a checkpoint has it.
 
-    Raises UserError for slow ones if the optimizer runs without Lookahead.
+    Raises UserError if the optimizer runs without Lookahead.
     """
-    return {**params, **slow_weights(opt_state)} if kind == "slow" else params
-
-
-def slow_weights(opt_state: optax.OptState | Mapping[str, Any] | None) -> optax.Params:
-    """Lookahead's slow weights, of what it trains.  Arguments and errors: as `eval_weights`."""
     stored = isinstance(opt_state, Mapping)
     slow = opt_state.get("slow") if stored else getattr(opt_state, "slow", None)
     if slow is None:

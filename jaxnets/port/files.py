@@ -101,6 +101,7 @@ def read(path: Path, checkpoint: str = "best") -> Content:
     stripped = clean_names(tensors)
     if len(stripped) < len(tensors):
         raise UserError(f"{path}: names that differ only in {' or '.join(sorted(WRAPPING))}")
+    stripped.pop("n_averaged", None)  # of torch.optim.swa_utils.AveragedModel, a count
     return Content(stripped, rest, notes)
 
 

@@ -16,11 +16,12 @@ from jaxnets.checkpoints.store import Checkpoints
 from jaxnets.devices import cpu_memory, distributed
 from jaxnets.errors import UserError
 from jaxnets.models.functional import Arrays
-from jaxnets.optim import eval_weights
+from jaxnets.optim import evaluated
 from jaxnets.runs import console
 from jaxnets.runs.log import Progress, RunLog, epoch_row
 from jaxnets.signals import StopSignal, TimeBudget
 from jaxnets.train.evaluator import Evaluator
+from jaxnets.train.statistics import Statistics
 from jaxnets.train.step import Totals, TrainState
 from jaxnets.train.stepper import Ahead, Stepper
 from jaxnets.train.task import Run
@@ -72,6 +73,7 @@ def train(config: Any, run: Run, workdir: Path, *, quiet: bool = False) -> int:
             stop=distributed.agreed_stop(stack.enter_context(StopSignal())),
             budget=budget,
             ahead=Ahead(run.task.layout.devices[0].platform),
+            statistics=_statistics(config, run),
         )
         if config.on_nan == "restore" and checkpoints.latest_step() is None:
             loop.save_last(at)
@@ -107,7 +109,7 @@ class _At:
     def evaluated(self, config: Any) -> tuple[Arrays, Arrays]:
         """The weights that `config.eval_weights` names, and the statistics."""
         state = self.state
-        return eval_weights(config.eval_weights, state.params, state.opt_state), state.stats
+        return evaluated(config.eval_weights, state.params, state.stats, state.opt_state)
 
     def unevaluated(self, steps_per_epoch: int) -> bool:
         """Whether an epoch's steps are done and its evaluation, which was given up, is not."""
@@ -127,6 +129,16 @@ def _resume(run: Run, checkpoints: Checkpoints, say: Callable[[str], None]) -> _
             "is; delete that folder to go on from the one before"
         )
     return _At(state, totals, Progress(**given))
+
+
+def _statistics(config: Any, run: Run) -> Statistics | None:
+    averaging = run.task.averaging
+    if averaging is None or config.eval_weights not in averaging.kinds:
+        return None
+    if averaging.statistics != "recompute":
+        return None
+    images, labels = run.data.train_images, run.data.train_labels
+    return Statistics(run.task, images, len(labels), config.eval_batch_size)
 
 
 def _log(workdir: Path, step: int) -> contextlib.AbstractContextManager[RunLog | None]:
@@ -152,6 +164,8 @@ class _Loop:
     stop: StopSignal
     budget: TimeBudget
     ahead: Ahead
+    statistics: Statistics | None
+    """Recomputes those of the average that is evaluated; None: nothing is to do."""
     skip: set[int] = dataclasses.field(default_factory=set)
     """Steps, from 0, whose batches are left out."""
     logits: np.ndarray | None = None
@@ -237,6 +251,11 @@ class _Loop:
                 f"no batch of epoch {at.step // task.steps_per_epoch} gave a finite loss and "
                 "gradients; the last checkpoint is kept; try a smaller config.optim.lr"
             )
+        if self.statistics is not None:
+            refreshed = self.statistics.refreshed(config.eval_weights, at.state, ends)
+            if refreshed is None:
+                return False
+            at.state = refreshed
         weights = at.evaluated(config)
         cpu_memory.give_back()
         test = self.test(*weights, ends)

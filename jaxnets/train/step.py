@@ -9,9 +9,11 @@ import optax
 
 from jaxnets import optim
 from jaxnets.augment.pipeline import Augment, augment_key, normalize
+from jaxnets.config.averaging import Averaging
 from jaxnets.devices.layout import Layout
 from jaxnets.models.functional import Arrays, Network
 from jaxnets.optim import Optimizer
+from jaxnets.optim import averaging as averages
 
 # Keeps the keys of the dropout masks apart from those of the augmentation.
 _DROPOUT_STREAM = 1
@@ -51,6 +53,7 @@ def init_state(
     stats: Arrays,
     tx: optax.GradientTransformation,
     frozen: Collection[str] = (),
+    averaging: Averaging | None = None,
 ) -> TrainState:
     """The state before the first step; it owns copies, so that it may be donated.
 
@@ -58,7 +61,8 @@ def init_state(
     """
     params, stats = jax.tree.map(jnp.array, (params, stats))
     trained = {name: value for name, value in params.items() if name not in frozen}
-    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(trained))
+    opt_state = averages.begin(averaging, trained, stats, tx.init(trained))
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, opt_state)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
@@ -91,6 +95,7 @@ def update(
     size: int | None = None,
     mask: jax.Array | None = None,
     axis_name: str | None = None,
+    averaging: Averaging | None = None,
 ) -> tuple[TrainState, Totals]:
     """One optimizer step on normalised images (N, H, W, C) and labels (N,) int32.
 
@@ -100,6 +105,7 @@ def update(
         key: of the dropout masks.
         size, mask, axis_name: of a batch that is padded or cut over devices: how many images it
             has in all, which rows here are images, and the mapped axis over all its devices.
+        averaging: what `init_state` was given.
     """
     size = labels.shape[0] if size is None else size
     valid = jnp.ones(labels.shape, bool) if mask is None else mask
@@ -122,13 +128,17 @@ def update(
     correct = ((logits.argmax(1) == labels) & valid).sum()
     if axis_name is not None:
         loss, correct, grads = jax.lax.psum((loss, correct, grads), axis_name)
-    updates, opt_state = tx.update(grads, state.opt_state, trained)
+    updates, opt_state = tx.update(grads, averages.inner_state(state.opt_state), trained)
     # PyTorch gives a parameter that nothing reads no gradient, so not even decay changes it.
     updates = {
         name: jnp.zeros_like(u) if name.startswith(network.unused) else u
         for name, u in updates.items()
     }
-    params = state.params | optax.apply_updates(trained, updates)
+    trained = optax.apply_updates(trained, updates)
+    if averaging is not None:
+        kept = averages.averages_of(state.opt_state)
+        kept = averages.follow(averaging, kept, state.step + 1, trained, stats)
+        opt_state = averages.AveragedState(kept, opt_state)
     totals = Totals(
         loss=loss * size,
         correct=correct,
@@ -136,7 +146,7 @@ def update(
         grad_norm=optax.tree.norm(grads),
         steps=jnp.float32(1),
     )
-    return TrainState(state.step + 1, params, stats, opt_state), totals
+    return TrainState(state.step + 1, state.params | trained, stats, opt_state), totals
 
 
 class Task(NamedTuple):
@@ -153,6 +163,7 @@ class Task(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     layout: Layout
+    averaging: Averaging | None = None
 
 
 def train_step(
@@ -199,6 +210,7 @@ def train_step(
         size=size,
         mask=mask,
         axis_name=layout.axis_name,
+        averaging=task.averaging,
     )
     return state, totals + new
 

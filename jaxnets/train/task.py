@@ -12,6 +12,7 @@ from flax import nnx
 from jaxnets import checks
 from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import PARAM_DTYPES, model_options
+from jaxnets.config.averaging import averaging
 from jaxnets.config.muon import check_kernels
 from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset, load
@@ -119,6 +120,7 @@ def build(
         batch_size=config.batch_size,
         steps_per_epoch=steps,
         layout=layout,
+        averaging=averaging(config.optim, steps),
     )
     known = identity(data)
     data = data._replace(
@@ -126,7 +128,8 @@ def build(
         test_images=layout.shard(data.test_images),
         val_images=layout.shard(data.val_images),
     )
-    return Run(task, data, init_state(params, stats, optimizer.tx, network.frozen), known)
+    state = init_state(params, stats, optimizer.tx, network.frozen, task.averaging)
+    return Run(task, data, state, known)
 
 
 def _check_size(config: Any, network: Network, params: dict, stats: dict, shape: tuple) -> None:

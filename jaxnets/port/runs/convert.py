@@ -4,12 +4,15 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.models.torch_names import StateDict
 from jaxnets.port import orbax
 from jaxnets.port.adapters import compare
 from jaxnets.port.files import check_destination, is_folder, place, writing
+from jaxnets.port.runs.averages import COUNT
 from jaxnets.port.runs.read import TrainingRun, read, with_accuracy
 from jaxnets.port.runs.write import BEST, LAST, write_file, write_torch_workdir, write_workdir
 from jaxnets.port.verify import Differences, differences
@@ -148,4 +151,8 @@ def compare_runs(back: TrainingRun, run: TrainingRun) -> None:
 
 def _arrays(run: TrainingRun) -> dict[str, StateDict]:
     slow = {} if run.optimizer.slow is None else {"slow": run.optimizer.slow}
-    return {"weights": run.weights, **run.optimizer.moments, **slow}
+    averages = {
+        kind: {**average.weights, COUNT: np.array(average.count)}
+        for kind, average in run.averages.items()
+    }
+    return {"weights": run.weights, **run.optimizer.moments, **slow, **averages}

@@ -18,11 +18,13 @@ from jaxnets.checkpoints import store as checkpoints
 from jaxnets.config.parts import parts
 from jaxnets.errors import UserError, one_line
 from jaxnets.models.torch_names import Slot, StateDict, parameter_names, parameters
+from jaxnets.optim.averaging import averages_of, inner_state
 from jaxnets.port import adapters, files, orbax
 from jaxnets.port.adapters import fit
 from jaxnets.port.files import to_numpy
 from jaxnets.port.guess import Model, describe, never_read, num_classes
-from jaxnets.port.runs import optimizer
+from jaxnets.port.runs import averages, optimizer
+from jaxnets.port.runs.averages import Averaged
 from jaxnets.port.runs.optimizer import OptimizerState
 from jaxnets.runs.log import METRICS, Progress, read_rows
 from jaxnets.runs.workdir import CONFIG, read_config
@@ -41,6 +43,8 @@ class TrainingRun(NamedTuple):
     """Sums of the epoch that it is in, the fields of `Totals`."""
     rest: dict[str, Any]
     """Plain data: epoch, class_names, progress, acc, and what else a trainer noted."""
+    averages: Mapping[str, Averaged] = {}
+    """Of the weights, by kind."""
 
     @property
     def step(self) -> int:
@@ -111,7 +115,8 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
     model = _model(config, tensors)
     entries = describe(model, len(tensors))
     weights = fit(orbax.by_torch_name(tensors, model), entries)
-    found = optimizer.from_jax(state["opt_state"], trained(config, entries)[0])
+    kept, inner = averages_of(state["opt_state"]), inner_state(state["opt_state"])
+    found = optimizer.from_jax(inner, trained(config, entries)[0])
     if int(state["step"]) != found.count:
         raise UserError(f"its step {int(state['step'])} is not the optimizer's {found.count}")
     sums = tuple(float(totals[name]) for name in Totals._fields)
@@ -120,7 +125,8 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
     if exact is not None and in_float32(_numbers(exact)) == sums:
         sums = _numbers(exact)
     meta.pop("config", None)
-    run = _settle(TrainingRun(model, config, weights, found, sums, meta), entries)
+    kept = averages.from_jax(kept, tensors, model, entries)
+    run = _settle(TrainingRun(model, config, weights, found, sums, meta, kept), entries)
     return Source(run, str(workdir / CONFIG), [], workdir / METRICS)
 
 
@@ -154,6 +160,7 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
     moments = {kind: plan.adapt(values) for kind, values in found.moments.items()}
     slow = None if found.slow is None else plan.adapt(found.slow)
     sums = content.pop("totals", None)
+    kept = averages.from_torch(content.pop("averages", {}), plan, entries)
     rest = _plain(content) if own is not None else _noted(content, model)
     run = TrainingRun(
         model=model,
@@ -162,6 +169,7 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
         optimizer=found._replace(moments=moments, slow=slow),
         totals=(0.0,) * len(Totals._fields) if sums is None else _numbers(sums),
         rest=rest,
+        averages=kept,
     )
     detected_from = "--config" if own is None else "the configuration in it"
     return Source(_settle(run, entries), detected_from, plan.notes(shapes), path.parent / METRICS)
@@ -258,7 +266,8 @@ def _settle(run: TrainingRun, entries: list[Slot]) -> TrainingRun:
     state = optimizer.settled(run.optimizer, config.optim, config.schedule, run.weights, skip)
     optimizer.check(state, config, run.weights, params, skip)
     acc = run.rest.get("acc")
-    return run._replace(optimizer=state, rest={**run.rest, "acc": acc})
+    kept = averages.settled(run.averages, config.optim, run.weights)
+    return run._replace(optimizer=state, averages=kept, rest={**run.rest, "acc": acc})
 
 
 def with_accuracy(run: TrainingRun, log: Path) -> TrainingRun:

@@ -17,7 +17,7 @@ from jaxnets.errors import UserError
 from jaxnets.optim import make_optimizer
 from jaxnets.port import orbax
 from jaxnets.port.files import require_torch, save_torch, to_tensors
-from jaxnets.port.runs import optimizer
+from jaxnets.port.runs import averages, optimizer
 from jaxnets.port.runs.read import TrainingRun, trained
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import CHECKPOINTS, CONFIG
@@ -59,6 +59,7 @@ def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[s
     wanted = jax.eval_shape(tx.init, {slot.path: parts["params"][slot.path] for slot in params})
     if jax.tree.structure(wanted) != jax.tree.structure(state):
         raise AssertionError("not the optimizer's state")
+    state = averages.to_jax(run.averages, state, params, entries)
     totals = Totals(*(np.float32(value) for value in run.totals))
     # The exact sums go along in the metadata: those of PyTorch are float64.
     meta = {**run.rest, "config": config.to_dict(), "totals": list(run.totals)}
@@ -73,6 +74,7 @@ def write_file(path: Path, run: TrainingRun, log: Path) -> None:
     content = {
         "net": to_tensors(run.weights),
         "optimizer": _tensors(state),
+        **({"averages": averages.to_torch(run.averages)} if run.averages else {}),
         **run.rest,
         "step": run.step,
         "config": _tuples(run.config.to_dict()),

@@ -54,6 +54,10 @@ def describe(config: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, s
     optimizer += f", weight decay {as_text(config['optim.weight_decay'])}"
     if config["optim.lookahead.enabled"]:
         optimizer += f", Lookahead of {config['optim.lookahead.k']} steps"
+    if config["optim.ema.decay"] is not None:
+        optimizer += f", exponential average of decay {config['optim.ema.decay']:g}"
+    if config["optim.swa.from_epoch"] is not None:
+        optimizer += f", average of weights from epoch {config['optim.swa.from_epoch']}"
     rate = f"{config['schedule.name'].replace('_', ' ')}, per {config['schedule.per']}"
     if config["schedule.name"] == "one_cycle":
         rate += f", up to {config['schedule.max_lr']:g}"
