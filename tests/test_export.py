@@ -206,7 +206,8 @@ def test_other_dtypes_and_slow_weights(command, dtype, run, tmp_path, monkeypatc
 TINY = Model("se_resnet", 10, {"num_blocks": (1,), "num_channels": 4, "se": "none"})
 
 
-def test_weights_alone(command, refused, tmp_path):
+def test_weights_alone(command, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_source, "prepare", lambda *_: pytest.fail("asked for"))
     weights, path = tmp_path / "net.safetensors", tmp_path / "net.stablehlo"
     save(weights, draw(TINY))
     args = ["--weights", weights, "--output", path, "--model", "se_resnet"]

@@ -18,8 +18,11 @@ Answer = tuple[np.ndarray, np.ndarray]
 
 
 class Format(NamedTuple):
-    """A kind of file; its module has `write(source, kind, about) -> bytes`, `about_of(data) ->
-    str` without running anything of it, and `runtime(data) -> Callable[[images], Answer]`."""
+    """A kind of file.
+
+    Its module has `write(source, kind, about)`, which gives bytes, `about_of(data)`, which runs
+    nothing of a file, and `runtime(data)`, the function from inputs to an Answer.
+    """
 
     module: str
     writes: tuple[str, ...]
