@@ -12,7 +12,7 @@ from helpers import little_effort
 import jaxnets
 import jaxnets.bench.__main__ as bench
 from jaxnets import config as configs
-from jaxnets.bench import measure, torch_side
+from jaxnets.bench import measure, rows, torch_side
 from jaxnets.bench.case import Budget, synthetic
 from jaxnets.bench.torch_augment import DeviceAugment
 from torch_ref.augment import make_augment
@@ -143,3 +143,52 @@ def test_tf32_is_allowed_on_both_sides_or_on_neither(monkeypatch):
     assert machine.tf32_allowed()
     with jax.default_matmul_precision("highest"):
         assert not machine.tf32_allowed()
+
+
+MACHINE = {
+    "device": "x", "platform": "gpu", "cores": 1, "versions": {}, "load": [0.0], "tf32": True,
+    "cpu_flag": {"in_force": False}, "memory_kept": False,
+}  # fmt: skip
+NUMBERS = dict.fromkeys(
+    ("train_images_per_second", "train_spread", "eval_images_per_second", "latency_ms",
+     "compile_seconds", "first_step_seconds", "peak_memory_bytes", "share_of_product"), 1.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def bench_memory(tmp_path, monkeypatch, capsys):
+    """The row of --memory, its rates made up, and what is printed."""
+    row = {"config": "x", "batch": 8, "dtype": "float32", "peak_memory_is": "x", **NUMBERS}
+    monkeypatch.setattr(rows, "measure_here", lambda *_: (MACHINE, dict(row)))
+
+    def call() -> tuple[dict, str]:
+        path = tmp_path / "bench.json"
+        args = ["--config", CONFIG, "--batch=8", "--against=torch", "--memory", f"--json={path}"]
+        assert bench.main(args) == 0
+        (found,) = json.loads(path.read_text())["rows"]
+        return found, capsys.readouterr().out
+
+    return call
+
+
+def test_memory_is_in_row_and_table(bench_memory, monkeypatch):
+    held = {"jax": 300_000_000, "torch": 200_000_000}
+    monkeypatch.setattr(rows, "_apart", lambda work, case, side: held[side])
+    row, out = bench_memory()
+    assert (row["resident_bytes"], row["torch_resident_bytes"]) == tuple(held.values())
+    assert out.splitlines()[-1].split()[-3:] == ["300", "200", "1.50"]
+
+
+def test_memory_that_could_not_be_measured_says_why(bench_memory, monkeypatch):
+    monkeypatch.setattr(rows, "_apart", lambda work, case, side: "its process ended early")
+    row, out = bench_memory()
+    assert row["resident_bytes"] == "its process ended early"
+    assert out.splitlines()[-1].split()[-1] == "float32"  # no figures
+
+
+@pytest.mark.slow
+def test_what_a_training_of_each_side_holds(bench_memory):
+    row, _ = bench_memory()
+    data = 50_000 * 32 * 32 * 3
+    assert row["resident_bytes"] > data
+    assert row["torch_resident_bytes"] > data

@@ -81,6 +81,14 @@ ROWS = (
         ),
     ),
     Commands(
+        name="bench_cpu",
+        minutes={"cpu": 90},
+        commands=(
+            f"jaxnets.bench --config {','.join(f'configs/{recipe}' for recipe in _RECIPES)} "
+            "--against torch --memory --json {out}/bench.json --force",
+        ),
+    ),
+    Commands(
         name="bench/se_resnet",
         minutes={"gpu": 8},
         commands=(
@@ -125,6 +133,7 @@ _CPU = (
     "cifar100:v5_as_run",
     "se_resnet_small:torch",
     "se_resnet_c16",
+    "bench_cpu",
 )
 # Those written above for a GPU alone, in that order, then what a CPU takes long for.
 _GPU = tuple(row.name for row in ROWS if row.name not in _CPU)

@@ -1,5 +1,6 @@
 """Tables and pictures agree with the logs that are committed, and with nothing else."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxnets import config as configs
+from jaxnets.errors import UserError
 from jaxnets.files.regular import read_text
 from jaxnets.models import create_abstract
 from jaxnets.results import pages, pictures, record
@@ -29,7 +31,8 @@ def copy(tmp_path):
     """The pages and the results, to change them."""
     shutil.copytree(ROOT / "results", tmp_path / "results")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    for name in (pages.RESULTS, pages.README):
+    (tmp_path / "docs").mkdir()
+    for name in (pages.RESULTS, pages.README, pages.PERFORMANCE):
         shutil.copyfile(ROOT / name, tmp_path / name)
     return plans.read(tmp_path / "results" / "plan.py")
 
@@ -190,3 +193,32 @@ def parameters(name: str, classes: int, options: dict) -> int:
 
     state = nnx.state(create_abstract(name, classes, **options), nnx.Param)
     return sum(x.size for x in jax.tree.leaves(state))
+
+
+def test_the_table_of_the_bench(tmp_path):
+    """A row of every recipe: its figures, or that it was not measured."""
+    plan = plans.read(ROOT / "results" / "plan.py")
+    plan = dataclasses.replace(plan, path=tmp_path / "plan.py")
+    before = pages.bench_text(plan).splitlines()
+    assert len(before) == 2 + 9
+    assert all(line.count("not measured") == 6 for line in before[2:])
+    row = {
+        "config": "configs/se_resnet.py", "batch": 128, "train_images_per_second": 1234.56,
+        "torch_best_images_per_second": 2000.0, "torch_best": "eager", "speedup": 0.617,
+        "resident_bytes": 1_230_000_000, "torch_resident_bytes": "its process ended early",
+    }  # fmt: skip
+    machine = {"device": "x", "cores": 2, "load": [0.1], "versions": {"jax": "9", "torch": "8"}}
+    failed = {"config": "configs/cifar100.py:v1", "batch": 32, "error": "out of memory"}
+    content = {"rows": [row, failed], "machine": machine, "repeats": 5}
+    (tmp_path / "bench_cpu").mkdir()
+    (tmp_path / "bench_cpu" / "bench.json").write_text(json.dumps(content))
+    after = pages.bench_text(plan).splitlines()
+    cells = "| `se_resnet.py` | 128 | 1,234.6 | 2,000.0 (eager) | 0.62 | 1.23 | not measured |"
+    assert after[2] == cells
+    assert after[3:11] == before[3:]
+    assert after[-1] == (
+        "x, 2 cores, load 0.1 at the start of the last row; jax 9, torch 8; medians of n=5."
+    )
+    (tmp_path / "bench_cpu" / "bench.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        pages.bench_text(plan)

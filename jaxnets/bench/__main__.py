@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     budget = Budget(args.repeats, args.seconds, args.compile_limit)
     head = {"command": ["python", "-m", "jaxnets.bench", *argv], **budget._asdict()}
     machine, rows, unwritten = None, [], None
-    for case, outcome in measured(found, budget, args.against is not None):
+    for case, outcome in measured(found, budget, args.against is not None, args.memory):
         if isinstance(outcome, str):
             config = json.loads(case.config)
             place = {"batch": config["batch_size"], "dtype": config["dtype"]}
@@ -106,6 +106,7 @@ def _parser() -> cli.Parser:
     )
     add("--json", type=Path, metavar="FILE", help="write the rows there; an existing file is kept")
     add("--force", action="store_true", help="replace an existing file")
+    add("--memory", action="store_true", help="also what a training of each side holds (CPU)")
     add(
         "--repeats",
         type=cli.whole(1, 86400),

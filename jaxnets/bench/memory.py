@@ -23,16 +23,17 @@ class PeakMemory:
         # Linux: the peak starts anew. Elsewhere it stays what it is, and growth below it is lost.
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        self._before = _peak_resident()
+        self._before = peak_resident()
 
     def read(self) -> int:
         """The peak so far."""
         if self.kind == DEVICE:
             return self._device.memory_stats()["peak_bytes_in_use"]
-        return max(0, _peak_resident() - self._before)
+        return max(0, peak_resident() - self._before)
 
 
-def _peak_resident() -> int:
+def peak_resident() -> int:
+    """Bytes that this process held at most."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -42,6 +42,22 @@ def show_result(machine: dict[str, Any] | None, rows: list[dict[str, Any]], budg
     if "speedup" in measured[0]:
         _show_against(measured)
     print(f"peak MB: {measured[0]['peak_memory_is']}")
+    if "resident_bytes" in measured[0]:
+        _show_resident(measured)
+
+
+def _show_resident(rows: list[dict[str, Any]]) -> None:
+    table = table_of(
+        "a training holds", "batch>", "dtype", "MB>", "torch MB>", "ratio>",
+        fold="a training holds", drop=("ratio", "dtype", "batch"),
+    )  # fmt: skip
+    for row in rows:
+        ours, theirs = row["resident_bytes"], row.get("torch_resident_bytes")
+        cells = [f"{x / 1e6:,.0f}" if isinstance(x, int) else "" for x in (ours, theirs)]
+        ratio = f"{ours / theirs:.2f}" if all(cells) else ""
+        table.add_row(row["config"], str(row["batch"]), row["dtype"], *cells, ratio)
+    print()
+    show(table)
 
 
 def _show_against(rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The tables of RESULTS.md and README.md, written between their markers out of results/."""
+"""The tables of RESULTS.md, README.md and docs/performance.md, between their markers."""
 
 import re
 import shlex
@@ -10,16 +10,22 @@ from typing import Any
 from jaxnets import config as configs
 from jaxnets.errors import UserError
 from jaxnets.files.atomic import write_text
-from jaxnets.files.regular import read_text
+from jaxnets.files.regular import parse_json, read_text
 from jaxnets.results.plan import Commands, Plan, Published, Training
 from jaxnets.results.record import epochs_done
 from jaxnets.results.summary import mean, summarize
 from jaxnets.runs.workdir import read_config
 
-RESULTS, README = "RESULTS.md", "README.md"
+RESULTS, README, PERFORMANCE = "RESULTS.md", "README.md", Path("docs/performance.md")
+BENCH = "bench_cpu"
+"""The row of the plan whose bench.json the table of docs/performance.md is made of."""
 _ACCURACIES = ("row", "parameters", "epochs", "published", "own, last", "own, best", "n")
 _CONDITIONS = (
     "row", "top-5", "calibration error", "seconds", "compiling", "hardware", "versions", "logs",
+)  # fmt: skip
+
+_BENCHED = (
+    "recipe", "batch", "jaxnets, images/s", "torch's best", "ratio", "jaxnets, GB", "torch, GB",
 )  # fmt: skip
 
 
@@ -54,6 +60,7 @@ def blocks_of(plan: Plan) -> dict[Path, dict[str, Callable[[str], str]]]:
             "not run": lambda _: missing_text(plan, rows),
         },
         plan.root / README: {"own figures": lambda old: models_text(plan, rows, old)},
+        plan.root / PERFORMANCE: {"bench": lambda _: bench_text(plan)},
     }
 
 
@@ -156,6 +163,49 @@ def runs_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> str:
         if is_finished(summed) and picture.exists():
             parts.append(f"![Learning curves of {name}]({picture.relative_to(plan.root)})")
     return "\n\n".join(parts)
+
+
+def bench_text(plan: Plan) -> str:
+    """The table of the bench, every recipe beside PyTorch, measured or not."""
+    if BENCH not in plan.rows:
+        return "Nothing has been measured yet."
+    row = plan.row(BENCH)
+    assert isinstance(row, Commands)
+    path = plan.folder(row) / "bench.json"
+    found: dict[str, Any] = {"rows": []}
+    if path.exists():
+        try:
+            found = parse_json(read_text(path))
+        except (OSError, ValueError) as e:
+            raise UserError(f"{path}: cannot be read ({e})") from e
+    by_recipe = {entry["config"]: entry for entry in found["rows"]}
+    words = shlex.split(row.commands[0])
+    recipes = words[words.index("--config") + 1].split(",")
+    table = _table(_BENCHED, [_benched(recipe, by_recipe.get(recipe)) for recipe in recipes])
+    if not found["rows"]:
+        return table
+    machine = found["machine"]
+    versions = ", ".join(f"{k} {machine['versions'][k]}" for k in ("jax", "torch"))
+    return (
+        f"{table}\n\n{machine['device']}, {machine['cores']} cores, load {machine['load'][0]:.1f} "
+        f"at the start of the last row; {versions}; medians of n={found['repeats']}."
+    )
+
+
+def _benched(recipe: str, row: Mapping[str, Any] | None) -> tuple[str, ...]:
+    name = recipe.removeprefix("configs/")
+    if row is None or "error" in row:
+        return (f"`{name}`", *["not measured"] * (len(_BENCHED) - 1))
+    held = [row.get(key) for key in ("resident_bytes", "torch_resident_bytes")]
+    gigabytes = [f"{x / 1e9:.2f}" if isinstance(x, int) else "not measured" for x in held]
+    return (
+        f"`{name}`",
+        str(row["batch"]),
+        f"{row['train_images_per_second']:,.1f}",
+        f"{row['torch_best_images_per_second']:,.1f} ({row['torch_best']})",
+        f"{row['speedup']:.2f}",
+        *gigabytes,
+    )
 
 
 def missing_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> str:
