@@ -11,6 +11,8 @@ from jaxnets.optim import evaluated
 def test_swa_takes_the_ends_of_some_epochs():
     plan = Averaging(steps_per_epoch=3, from_epoch=2, every=2)
     assert [step for step in range(1, 25) if plan.is_due("swa", step)] == [6, 12, 18, 24]
+    each = Averaging(steps_per_epoch=3, from_epoch=2)
+    assert [step for step in range(1, 13) if each.is_due("swa", step)] == [6, 9, 12]
     assert [plan.share("swa", n) for n in (1, 3)] == [1 / 2, 1 / 4]
     assert plan.kinds == ("swa",)
 
