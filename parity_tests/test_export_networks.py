@@ -59,4 +59,4 @@ def test_at_full_size(name, tmp_path):
     for form in FORMATS:
         done = export(source, tmp_path / f"net.{form}", form, IMAGES)
         assert done.comparison.holds
-        assert done.size < 1.02 * 4 * source.num_parameters + 3e5  # each shared kernel once
+        assert done.size < 1.02 * 4 * source.num_parameters + 8e5  # each shared kernel once
