@@ -26,7 +26,8 @@ from jaxnets.train.step import Totals
 def train(kind, devices, batch_size):
     config = configs.read(sys.argv[1], ["--config.dtype=float64", f"--config.parallel={kind}",
          f"--config.devices={devices}", f"--config.batch_size={batch_size}",
-         "--config.model.drop=.2"])
+         "--config.model.drop=.2", "--config.augment.mix.per_image=True",
+         f"--config.augment.mix.name={'either' if batch_size == 13 else 'none'}"])
     run = build(config)
     # 24 images in three batches of an epoch, the last one smaller, so that ten steps are cheap.
     few = 2 * batch_size + 3

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
+from jaxnets.augment.mix import COLUMNS, Mix
 from jaxnets.config import PARAM_DTYPES
 from jaxnets.config.averaging import Averaging
-from torch_ref import averaging, threefry
+from torch_ref import averaging, mix, threefry
 from torch_ref.augment import Augment, augment_key, normalize
 from torch_ref.optim import Optimizer
 
@@ -44,6 +45,7 @@ class Task(NamedTuple):
     """Of the weights, by kind."""
     fixed_norms: Sequence[nn.Module] = ()
     """BatchNorm layers that keep their running statistics, and use them in training too."""
+    mix: Mix | None = None
 
 
 class Totals(NamedTuple):
@@ -83,8 +85,18 @@ def train_step(task: Task, step: int, images: Tensor, labels: Tensor) -> Totals:
     for norm in task.fixed_norms:
         norm.eval()
     torch.manual_seed(_dropout_seed(task.seed, step))
-    logits = _logits(task, images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=task.label_smoothing)
+    drawn = None
+    if task.mix is not None:
+        u = torch.as_tensor(threefry.uniform(mix.mix_key(task.seed, step), (len(labels), COLUMNS)))
+        u = u if task.mix.per_image else u[:1].expand_as(u)
+        drawn = mix.draw(task.mix, u, *images.shape[1:3])
+    logits = _logits(task, images, drawn)
+    wanted = labels
+    if drawn is not None:
+        wanted = mix.targets(labels, drawn, logits.shape[1]).to(logits.dtype)
+        weight = drawn.weight.to(labels.device)
+        labels = torch.where(weight < 0.5, labels.roll(1), labels)  # accuracy is against these
+    loss = F.cross_entropy(logits, wanted, label_smoothing=task.label_smoothing)
     task.optimizer.zero_grad()
     loss.backward()
     grads = [p.grad for p in task.net.parameters() if p.grad is not None]
@@ -124,10 +136,10 @@ def evaluate(
     return Evaluation(float(loss) / len(labels), float(correct) / len(labels))
 
 
-def _logits(task: Task, images: Tensor) -> Tensor:
-    """(n, K), float32 at least, of uint8 images (n, H, W, 3)."""
+def _logits(task: Task, images: Tensor, drawn: mix.Drawn | None = None) -> Tensor:
+    """(n, K), float32 at least, of uint8 images (n, H, W, 3), mixed if so drawn."""
     with autocast(task):
-        return task.net(inputs(task, images)).to(param_dtype(task.dtype))
+        return task.net(inputs(task, images, drawn)).to(param_dtype(task.dtype))
 
 
 def autocast(task: Task) -> torch.autocast:
@@ -135,9 +147,10 @@ def autocast(task: Task) -> torch.autocast:
     return torch.autocast(task.device.type, torch.bfloat16, enabled=task.dtype == "bfloat16")
 
 
-def inputs(task: Task, images: Tensor) -> Tensor:
+def inputs(task: Task, images: Tensor, drawn: mix.Drawn | None = None) -> Tensor:
     """What the network takes, (n, 3, H, W) channels last, of uint8 images (n, H, W, 3)."""
     found = normalize(images, task.mean, task.std, param_dtype(task.dtype))
+    found = found if drawn is None else mix.apply(found, drawn)
     # NHWC in memory already: seen as NCHW it is channels last.
     return found.permute(0, 3, 1, 2).to(task.device)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jaxnets import checks
+from jaxnets.augment.mix import read_mix
 from jaxnets.config import model_options
 from jaxnets.config.averaging import averaging
 from jaxnets.config.muon import check_kernels
@@ -40,6 +41,7 @@ def build(
     count = len(data.train_images)
     if config.batch_size > count:
         raise UserError(f"config.batch_size={config.batch_size}: at most the {count} images")
+    mix = read_mix(config.augment, config.batch_size)
     with _blaming("config"):
         augment = make_augment(config.augment)
     net = _network(config, len(data.class_names))
@@ -85,6 +87,7 @@ def build(
         seed=config.seed,
         batch_size=config.batch_size,
         steps_per_epoch=steps,
+        mix=mix,
     )
 
 

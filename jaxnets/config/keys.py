@@ -72,6 +72,8 @@ def default_config() -> Any:
     a.jitter = ConfigDict({"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1})
     a.auto_augment = ConfigDict({"policy": "cifar10"})  # cifar10, imagenet
     a.erasing = ConfigDict({"p": 0.5, "scale": (0.02, 0.33), "ratio": (0.3, 3.3)})
+    # none, cutmix, mixup, either: with probability p a batch, or each image, is mixed
+    a.mix = ConfigDict({"name": "none", "alpha": 1.0, "p": 0.5, "per_image": False})
 
     c.optim = o = ConfigDict(convert_dict=False)  # prefixes have dots, which no section has
     o.name = "sgd"  # sgd, adam, adamw; muon: for the kernels of convolutions

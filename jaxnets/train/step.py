@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxnets import optim
+from jaxnets.augment import mixing
+from jaxnets.augment.mix import COLUMNS, Mix
 from jaxnets.augment.pipeline import Augment, augment_key, normalize
 from jaxnets.config.averaging import Averaging
 from jaxnets.devices.layout import Layout
@@ -96,6 +98,7 @@ def update(
     mask: jax.Array | None = None,
     axis_name: str | None = None,
     averaging: Averaging | None = None,
+    pairs: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[TrainState, Totals]:
     """One optimizer step on normalised images (N, H, W, C) and labels (N,) int32.
 
@@ -106,6 +109,8 @@ def update(
         size, mask, axis_name: of a batch that is padded or cut over devices: how many images it
             has in all, which rows here are images, and the mapped axis over all its devices.
         averaging: what `init_state` was given.
+        pairs: of mixed images, the labels (N,) of what was mixed in, and the weight (N,) of their
+            own.  Accuracy is that against the label of greater weight.
     """
     size = labels.shape[0] if size is None else size
     valid = jnp.ones(labels.shape, bool) if mask is None else mask
@@ -122,10 +127,15 @@ def update(
             mask=mask,
         )
         losses = cross_entropy(logits, labels, label_smoothing)
+        if pairs is not None:
+            weight = pairs[1].astype(losses.dtype)
+            losses = weight * losses
+            losses += (1 - weight) * cross_entropy(logits, pairs[0], label_smoothing)
         return jnp.where(valid, losses, 0).sum() / size, (logits, stats)
 
     (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
-    correct = ((logits.argmax(1) == labels) & valid).sum()
+    wanted = labels if pairs is None else jnp.where(pairs[1] < 0.5, pairs[0], labels)
+    correct = ((logits.argmax(1) == wanted) & valid).sum()
     if axis_name is not None:
         loss, correct, grads = jax.lax.psum((loss, correct, grads), axis_name)
     updates, opt_state = tx.update(grads, averages.inner_state(state.opt_state), trained)
@@ -164,6 +174,7 @@ class Task(NamedTuple):
     steps_per_epoch: int
     layout: Layout
     averaging: Averaging | None = None
+    mix: Mix | None = None
 
 
 def train_step(
@@ -196,14 +207,18 @@ def train_step(
     u = jax.random.uniform(
         augment_key(task.seed, state.step), (len(rows), task.augment.size), jnp.float32
     )
+    every = rows
     rows, u = layout.local_slice(rows), layout.local_slice(u)
     batch = layout.gather(images, rows)
     batch = task.augment.apply(batch, task.augment.draw(u, *batch.shape[1:3]))
+    inputs, pairs = normalize(batch, task.mean, task.std, jnp.dtype(task.dtype)), None
+    if task.mix is not None:
+        inputs, pairs = _mixed(task, state.step, inputs, labels[every], size)
     state, new = update(
         task.network,
         task.optimizer.tx,
         state,
-        normalize(batch, task.mean, task.std, jnp.dtype(task.dtype)),
+        inputs,
         labels[rows],
         key=dropout_key(task.seed, state.step),
         label_smoothing=task.label_smoothing,
@@ -211,8 +226,28 @@ def train_step(
         mask=mask,
         axis_name=layout.axis_name,
         averaging=task.averaging,
+        pairs=pairs,
     )
     return state, totals + new
+
+
+def _mixed(
+    task: Task, step: jax.Array, images: jax.Array, labels: jax.Array, size: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """This device's images mixed, the labels of what was mixed in, and the weights of their own.
+
+    Args:
+        labels: of the whole batch, which may be longer than its `size` images.
+    """
+    layout, count = task.layout, len(labels)
+    u = jax.random.uniform(mixing.mix_key(task.seed, step), (count, COLUMNS), jnp.float32)
+    u = u if task.mix.per_image else jnp.broadcast_to(u[:1], u.shape)
+    drawn = mixing.draw(task.mix, layout.local_slice(u), *images.shape[1:3])
+    before = layout.local_slice((jnp.arange(count) - 1) % size)
+    whole = images
+    if layout.axis_name is not None:
+        whole = jax.lax.all_gather(images, layout.axis_name, tiled=True)
+    return mixing.apply(images, whole[before], drawn), (labels[before], drawn.weight)
 
 
 def train_steps(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets import checks
+from jaxnets.augment.mix import read_mix
 from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import PARAM_DTYPES, model_options
 from jaxnets.config.averaging import averaging
@@ -82,6 +83,7 @@ def build(
             f"{layout.size} devices; raise it, or lower config.devices"
         )
     augment = make_augment(config.augment)
+    mix = read_mix(config.augment, config.batch_size)
     # A dry run of the optimizer's checks: a typo there must not wait for the data.
     make_optimizer(config.optim, config.schedule, steps_per_epoch=1, num_epochs=config.num_epochs)
     data = load(config) if data is None else data
@@ -121,6 +123,7 @@ def build(
         steps_per_epoch=steps,
         layout=layout,
         averaging=averaging(config.optim, steps),
+        mix=mix,
     )
     known = identity(data)
     data = data._replace(
