@@ -145,7 +145,9 @@ def test_momentum_of_one_cycle(side):
     optim = SimpleNamespace(name="sgd", lr=0.1, momentum=0.9)
     length = {"steps_per_epoch": 10, "num_epochs": 1}
     if side == "jax":
-        found = make_optimizer(optim, schedule, **length).momentum(jnp.arange(10)).tolist()
+        momentum = make_optimizer(optim, schedule, **length).momentum
+        assert momentum is not None
+        found = momentum(jnp.arange(10)).tolist()
     else:
         twin = torch_ref.optim.make_optimizer(
             [nn.Parameter(torch.zeros(1))], optim, schedule, **length
@@ -278,6 +280,7 @@ def test_first_weights_of_the_twins(name):
     The same of the JAX networks is in tests/test_models.py.
     """
     torch.manual_seed(1)
+    gaussian = []
     for module in torch_ref.models.create_model(name, **NARROW[name]).modules():
         if isinstance(module, nn.BatchNorm2d):
             for value, filled in (
@@ -298,3 +301,7 @@ def test_first_weights_of_the_twins(name):
         assert (weight.std() - std).abs() < 5 * std / (2 * weight.numel()) ** 0.5
         if module.bias is not None:
             assert (module.bias * module.weight[0].numel() ** 0.5).abs().max() <= 1
+        if normal:
+            gaussian.append(weight.abs().max())
+    if gaussian:  # a uniform of the same variance ends at sqrt(6) = 2.45
+        assert max(gaussian) > 2.5
