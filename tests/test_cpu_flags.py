@@ -115,8 +115,8 @@ def test_devices_that_come_too_late_end_in_a_line():
 def test_a_weight_of_nan_stops_training(tmp_path, refused, monkeypatch):
     """Where ReLU loses NaN, loss and gradients stay finite: the channel is dead, unseen."""
 
-    def poisoned(config):
-        run = build(config)
+    def poisoned(config, fill=None):
+        run = build(config, fill=fill)
         kernel = run.state.params["conv1.kernel"].at[0, 0, 0, 0].set(jnp.nan)
         params = run.state.params | {"conv1.kernel": kernel}
         return run._replace(state=run.state._replace(params=params))

@@ -4,6 +4,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import data_fakes as fakes
 import numpy as np
@@ -257,6 +258,7 @@ def test_a_checkpoint_of_the_twin_with_anything_else_in_it(change, tmp_path):
     class Task:
         net, device = torch.nn.Linear(1, 1), "cpu"
         optimizer = torch.optim.SGD(net.parameters())
+        averages: ClassVar = {}
 
     rest = {"step": 3, "acc": None, "totals": [0.0] * 5, "progress": {"best_step": 2}}
     twins.save(tmp_path / "last.pt", Task, rest)
