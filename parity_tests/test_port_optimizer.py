@@ -208,7 +208,7 @@ class TorchSide:
             steps_per_epoch=STEPS_PER_EPOCH,
             num_epochs=NUM_EPOCHS,
         )
-        self.task = SimpleNamespace(net=net, optimizer=made, device="cpu")
+        self.task = SimpleNamespace(net=net, optimizer=made, averages={}, device="cpu")
 
     def step(self, i: int) -> None:
         self.task.optimizer.zero_grad()
