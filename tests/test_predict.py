@@ -476,7 +476,7 @@ from jaxnets.inference.network import load_member
 from jaxnets.devices.layout import make_layout
 from tests.fake_run import fake_run
 workdir = Path(sys.argv[1])
-fake_run(workdir, change=make_layout().put)
+fake_run(workdir, change=make_layout().replicate)
 assert jax.device_count() == 4
 images = np.load(workdir / "images.npy")
 np.save(workdir / "logits.npy", load_member(workdir).logits(images, 6))
