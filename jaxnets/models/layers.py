@@ -148,13 +148,14 @@ class BatchNorm(nnx.Module):
             unbiased = var * (count / jnp.maximum(count - 1, 1))
             self._track(self.mean, mean)
             self._track(self.var, unbiased)
-            self.num_batches_tracked[...] += 1
+            # Not `[...] =`, which asks tracers for their sharding: quadratic in the layers.
+            self.num_batches_tracked.set_value(self.num_batches_tracked[...] + 1)
         y = (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
         return y.astype(dtype)
 
     def _track(self, running: nnx.BatchStat, value: jax.Array) -> None:
         value = lax.stop_gradient(value).astype(running[...].dtype)
-        running[...] = (1 - self.momentum) * running[...] + self.momentum * value
+        running.set_value((1 - self.momentum) * running[...] + self.momentum * value)
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
