@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import jaxnets.train.task
 import torch_ref.task
-from jaxnets.augment import mix, mixing
-from jaxnets.augment.mix import Mix
+from jaxnets.augment import mix, tables
+from jaxnets.augment.options import Mix
 from jaxnets.config import read
 from jaxnets.data.batches import epoch_order
 from jaxnets.models.torch_names import to_state_dict
@@ -30,7 +30,7 @@ CASES = [
 
 
 def uniforms() -> np.ndarray:
-    return np.random.default_rng(0).random((N, mix.COLUMNS), np.float32)
+    return np.random.default_rng(0).random((N, Mix.columns), np.float32)
 
 
 def written_out(options: Mix, u, images, labels, classes):
@@ -39,7 +39,7 @@ def written_out(options: Mix, u, images, labels, classes):
     for i in range(N):
         weight, pair = 1.0, (i - 1) % N
         if u[i, 0] < options.p:
-            weight = mix.weights(options.alpha)[int(u[i, 2] * np.float32(4096))]
+            weight = tables.mix_weights(options.alpha)[int(u[i, 2] * np.float32(4096))]
             if options.name == "mixup" or (options.name == "either" and u[i, 1] >= 0.5):
                 mixed[i] = weight * images[i] + (1 - weight) * images[pair]
             else:
@@ -65,8 +65,8 @@ def test_images_and_loss_are_the_written_out_ones(options):
     want, targets, weights = written_out(options, u, images, labels, 5)
     assert np.mean(weights < 1) > 0.2 and len(set(weights)) > 8  # noqa: PT018
 
-    drawn = mixing.draw(options, jnp.asarray(u), HEIGHT, WIDTH)
-    got = mixing.apply(jnp.asarray(images), jnp.asarray(np.roll(images, 1, 0)), drawn)
+    drawn = mix.draw(options, jnp.asarray(u), HEIGHT, WIDTH)
+    got = mix.apply(jnp.asarray(images), jnp.asarray(np.roll(images, 1, 0)), drawn)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-15)
     np.testing.assert_allclose(drawn.weight, weights, atol=1e-15)
     theirs = twin.draw(options, torch.tensor(u), HEIGHT, WIDTH)
@@ -88,7 +88,7 @@ def test_images_and_loss_are_the_written_out_ones(options):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_the_table_has_the_distributions_moments(alpha):
-    table = mix.weights(alpha)
+    table = tables.mix_weights(alpha)
     assert table.mean() == pytest.approx(0.5, abs=1e-9)
     assert table.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=2e-3)
     if alpha == 1:

@@ -36,8 +36,7 @@ RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 COMMANDS = len(RANKS)
 # What the twin, an implementation of its own, shares with jaxnets.
 SHARED = {
-    "jaxnets.augment.mix", "jaxnets.augment.options", "jaxnets.augment.policies",
-    "jaxnets.augment.tables",
+    "jaxnets.augment.options", "jaxnets.augment.policies", "jaxnets.augment.tables",
     "jaxnets.checks", "jaxnets.cli", "jaxnets.config", "jaxnets.data", "jaxnets.errors",
     "jaxnets.files", "jaxnets.pretrained", "jaxnets.runs", "jaxnets.signals",
 }  # fmt: skip

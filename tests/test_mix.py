@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxnets.augment.mix import read_mix
+from jaxnets.augment.options import read_mix
 from jaxnets.config import default_config
 from tests.runs import arguments, assert_same_run
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from jaxnets.augment.mix import COLUMNS, Mix
+from jaxnets.augment.options import Mix
 from jaxnets.config import PARAM_DTYPES
 from jaxnets.config.averaging import Averaging
 from torch_ref import averaging, mix, threefry
@@ -87,7 +87,8 @@ def train_step(task: Task, step: int, images: Tensor, labels: Tensor) -> Totals:
     torch.manual_seed(_dropout_seed(task.seed, step))
     drawn = None
     if task.mix is not None:
-        u = torch.as_tensor(threefry.uniform(mix.mix_key(task.seed, step), (len(labels), COLUMNS)))
+        shape = (len(labels), Mix.columns)
+        u = torch.as_tensor(threefry.uniform(mix.mix_key(task.seed, step), shape))
         u = u if task.mix.per_image else u[:1].expand_as(u)
         drawn = mix.draw(task.mix, u, *images.shape[1:3])
     logits = _logits(task, images, drawn)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jaxnets import checks
-from jaxnets.augment.mix import read_mix
+from jaxnets.augment.options import read_mix
 from jaxnets.config import model_options
 from jaxnets.config.averaging import averaging
 from jaxnets.config.muon import check_kernels

@@ -2,65 +2,62 @@
 
 Image i is paired with image i - 1 of the batch, the first with the last.  CutMix (Yun et al. 2019)
 replaces a box of it by the pair's, MixUp (Zhang et al. 2018) takes their weighted mean; the loss is
-that of the labels with the same weights.  The numbers follow from three tables and uniform numbers,
-so that both frameworks, which share them, mix alike: this module imports neither.
+that of the labels with the same weights.  The numbers follow from tables and uniform numbers, which
+both frameworks share, so that they mix alike.
 """
 
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
-from jaxnets.augment.tables import LEVELS
-from jaxnets.checks import Section
-from jaxnets.errors import UserError
-
-MIX_STREAM = 0x6D6978  # "mix": keeps these random bits apart from the others
-NAMES = ("none", "cutmix", "mixup", "either")
-COLUMNS = 5  # uniform numbers of a draw: whether, which, lambda, top, left
+from jaxnets.augment.options import MIX_STREAM, Mix
+from jaxnets.augment.tables import LEVELS, box_sides, mix_weights
 
 
-class Mix(NamedTuple):
-    """`config.augment.mix`."""
+class Drawn(NamedTuple):
+    """What is done to each image of a batch.
 
-    name: str
-    alpha: float
-    p: float
-    per_image: bool
-
-
-def read_mix(config: Any, batch_size: int | None = None) -> Mix | None:
-    """The options in `config.augment.mix`; None where nothing is mixed.
-
-    Raises:
-        UserError: a value that is not allowed, or a batch of one image, which has no pair.
+    box: int32 (n, 4) as (top, bottom, left, right), what CutMix takes of the pair; may be empty.
+    blend: (n,) MixUp's weight of the image itself, 1 where there is none.
+    weight: (n,) of the image's own label; after clipping, 1 - area of the box / area.
     """
-    section = Section("config.augment.mix", getattr(config, "mix", None))
-    name = section.choice("name", NAMES, "none")
-    mix = Mix(
-        name=name,
-        alpha=section.number("alpha", "(0, inf)", 1.0),
-        p=section.number("p", "[0, 1]", 0.5),
-        per_image=section.flag("per_image", False),
-    )
-    if name == "none":
-        return None
-    if batch_size == 1:
-        raise UserError(
-            f"config.augment.mix.name={name}: an image of a batch of 1 has no pair; raise "
-            "config.batch_size"
-        )
-    return mix
+
+    box: Array
+    blend: Array
+    weight: Array
 
 
-@functools.cache
-def weights(alpha: float) -> np.ndarray:
-    """Quantiles of Beta(alpha, alpha) in the middle of LEVELS equal steps, float64 (LEVELS,)."""
-    from scipy.stats import beta
-
-    return beta.ppf((np.arange(LEVELS) + 0.5) / LEVELS, alpha, alpha)
+def mix_key(seed: ArrayLike, step: ArrayLike) -> Array:
+    """The key of training step `step` (from 0)."""
+    key = jax.random.key(seed, impl="threefry2x32")
+    return jax.random.fold_in(jax.random.fold_in(key, MIX_STREAM), step)
 
 
-def box_sides(alpha: float, side: int) -> np.ndarray:
-    """Of each of those weights the side of CutMix's box, int32: side sqrt(1 - lambda), floored."""
-    return np.floor(side * np.sqrt(1 - weights(alpha))).astype(np.int32)
+def draw(options: Mix, u: Array, height: int, width: int) -> Drawn:
+    """From uniforms u, float32 (n, Mix.columns), a row an image."""
+    level = (u[:, 2] * LEVELS).astype(jnp.int32)
+    on = u[:, 0] < np.float32(options.p)
+    cut = on & ((u[:, 1] < 0.5) if options.name == "either" else options.name == "cutmix")
+    edges = []
+    for column, side in ((3, height), (4, width)):
+        centre = (u[:, column] * side).astype(jnp.int32)
+        half = jnp.asarray(box_sides(options.alpha, side))[level] // 2
+        edges += [jnp.maximum(centre - half, 0), jnp.minimum(centre + half, side)]
+    box = jnp.where(cut[:, None], jnp.stack(edges, 1), 0)
+    area = ((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])).astype(float)
+    blend = jnp.where(on & ~cut, jnp.asarray(mix_weights(options.alpha))[level], 1)
+    return Drawn(box, blend, jnp.where(cut, 1 - area / (height * width), blend))
+
+
+def apply(images: Array, pairs: Array, drawn: Drawn) -> Array:
+    """The mixed images, floats (n, H, W, C), of images and what each is paired with."""
+    top, bottom, left, right = drawn.box.T[..., None]
+    y, x = (jnp.arange(side, dtype=jnp.int32) for side in images.shape[1:3])
+    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
+    cut = jnp.where((rows[:, :, None] & columns[:, None])[..., None], pairs, images)
+    blend = drawn.blend[:, None, None, None].astype(images.dtype)
+    return jnp.where(blend < 1, blend * images + (1 - blend) * pairs, cut)

@@ -12,8 +12,10 @@ from jaxnets.checks import Section
 from jaxnets.errors import UserError
 
 AUGMENT_STREAM = 0x617567  # "aug": keeps these random bits apart from those of dropout
+MIX_STREAM = 0x6D6978  # "mix": and these from both
 ATTEMPTS = 10  # rectangles tried by random_resized_crop and erasing, as in torchvision
 POLICIES = ("cifar10", "imagenet")
+MIXES = ("none", "cutmix", "mixup", "either")
 
 
 class RandomResizedCrop(NamedTuple):
@@ -130,3 +132,39 @@ _FIELDS: dict[str, Callable[[Section, str], Any]] = {
     "hue": _number("[0, 0.5]"),
     "policy": lambda section, name: section.choice(name, POLICIES),
 }
+
+
+class Mix(NamedTuple):
+    """`config.augment.mix`: MixUp and CutMix, for a whole batch or each image with probability `p`.
+
+    The columns: whether, which, lambda, top, left.
+    """
+
+    name: str
+    alpha: float
+    p: float
+    per_image: bool
+    columns = 5
+
+
+def read_mix(config: Any, batch_size: int | None = None) -> Mix | None:
+    """The options in `config.augment.mix`; None where nothing is mixed.
+
+    Raises:
+        UserError: a value that is not allowed, or a batch of one image, which has no pair.
+    """
+    section = Section("config.augment.mix", getattr(config, "mix", None))
+    mix = Mix(
+        name=section.choice("name", MIXES, "none"),
+        alpha=section.number("alpha", "(0, inf)", 1.0),
+        p=section.number("p", "[0, 1]", 0.5),
+        per_image=section.flag("per_image", False),
+    )
+    if mix.name == "none":
+        return None
+    if batch_size == 1:
+        raise UserError(
+            f"config.augment.mix.name={mix.name}: an image of a batch of 1 has no pair; raise "
+            "config.batch_size"
+        )
+    return mix

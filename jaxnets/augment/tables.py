@@ -151,3 +151,16 @@ def autocontrast_ties() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         downs.append((value < 255 // g * j).ravel())
         size += downs[-1].size
     return np.array(divisors, np.int32), np.array(starts, np.int32), np.concatenate(downs)
+
+
+@functools.cache
+def mix_weights(alpha: float) -> np.ndarray:
+    """Quantiles of Beta(alpha, alpha) in the middle of LEVELS equal steps, float64 (LEVELS,)."""
+    from scipy.stats import beta
+
+    return beta.ppf(_grid(0, 1), alpha, alpha)
+
+
+def box_sides(alpha: float, side: int) -> np.ndarray:
+    """Of each of those weights the side of CutMix's box, int32: side sqrt(1 - lambda), floored."""
+    return np.floor(side * np.sqrt(1 - mix_weights(alpha))).astype(np.int32)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxnets import optim
-from jaxnets.augment import mixing
-from jaxnets.augment.mix import COLUMNS, Mix
+from jaxnets.augment import mix
+from jaxnets.augment.options import Mix
 from jaxnets.augment.pipeline import Augment, augment_key, normalize
 from jaxnets.config.averaging import Averaging
 from jaxnets.devices.layout import Layout
@@ -240,14 +240,14 @@ def _mixed(
         labels: of the whole batch, which may be longer than its `size` images.
     """
     layout, count = task.layout, len(labels)
-    u = jax.random.uniform(mixing.mix_key(task.seed, step), (count, COLUMNS), jnp.float32)
+    u = jax.random.uniform(mix.mix_key(task.seed, step), (count, Mix.columns), jnp.float32)
     u = u if task.mix.per_image else jnp.broadcast_to(u[:1], u.shape)
-    drawn = mixing.draw(task.mix, layout.local_slice(u), *images.shape[1:3])
+    drawn = mix.draw(task.mix, layout.local_slice(u), *images.shape[1:3])
     before = layout.local_slice((jnp.arange(count) - 1) % size)
     whole = images
     if layout.axis_name is not None:
         whole = jax.lax.all_gather(images, layout.axis_name, tiled=True)
-    return mixing.apply(images, whole[before], drawn), (labels[before], drawn.weight)
+    return mix.apply(images, whole[before], drawn), (labels[before], drawn.weight)
 
 
 def train_steps(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets import checks
-from jaxnets.augment.mix import read_mix
+from jaxnets.augment.options import read_mix
 from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import PARAM_DTYPES, model_options
 from jaxnets.config.averaging import averaging
