@@ -8,10 +8,11 @@ from pathlib import Path
 
 from jaxnets import cli
 from jaxnets import config as configs
+from jaxnets.runs import children
 from jaxnets.runs.children import Ended
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.sweep import __main__ as sweep
-from jaxnets.sweep import child, claims, size, worker
+from jaxnets.sweep import claims, size, worker
 
 TINY = Path(__file__).parent / "tiny_config.py"
 FAILS = 0.666
@@ -31,7 +32,7 @@ def accuracy(config, epoch: int) -> float:
 def train(
     args: Sequence[str], environment: Mapping[str, str], output: Path, ends: Callable[[], bool]
 ) -> Ended:
-    """In the place of `child.train`: a log of the epochs, and nothing else."""
+    """In the place of `children.train`: a log of the epochs, and nothing else."""
     parser = cli.Parser("jaxnets.train", None)
     parser.add_recipe()
     parser.add_argument("--workdir", type=Path)
@@ -63,7 +64,7 @@ def train(
 
 def main(argv: Sequence[str]) -> int:
     """`python -m jaxnets.sweep`, in a process that trains in no time and imports no jax."""
-    child.train = train
+    children.train = train
     size.measure = lambda config: size.Size(1000 * config.model.num_channels, 10_000)
     worker.PAUSE = 0.05
     claims.BEAT = 0.2

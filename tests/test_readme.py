@@ -22,7 +22,7 @@ from PIL import Image
 import jaxnets
 from jaxnets.models import create_model
 from jaxnets.port import to_state_dict
-from jaxnets.sweep import child
+from jaxnets.runs import children
 from tests import sweep_fakes
 from tests.commands import main_of
 from tests.test_architecture import RANK
@@ -115,7 +115,7 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     if module == "jaxnets.parity" and recipe is not None:
         args = [*replaced(args, {"--steps": "3"}), "--config.batch_size=16"]
     if module == "jaxnets.sweep":  # its trainings have tests of their own
-        monkeypatch.setattr(child, "train", sweep_fakes.train)
+        monkeypatch.setattr(children, "train", sweep_fakes.train)
         args = replaced(args, {"--trials": "2"})
     args = replaced(args, {"--seeds": "1"})
     if module == "jaxnets.bench":

@@ -12,10 +12,11 @@ import pytest
 from jaxnets.config import read as read_config
 from jaxnets.data.cifar import CIFAR10
 from jaxnets.reproduce import __main__ as reproduce
-from jaxnets.reproduce import child, training
+from jaxnets.reproduce import training
 from jaxnets.results import plan as plans
 from jaxnets.results import record
 from jaxnets.results.plan import Commands, Training
+from jaxnets.runs import children
 from jaxnets.runs.log import read_rows
 from jaxnets.signals import TimeBudget
 from tests.data_fakes import fake, python_files, write_folder
@@ -44,10 +45,10 @@ def here(tmp_path, monkeypatch):
 
     def train(plan, row, seed, minutes, environment):
         code = training.run(plan, row, seed, minutes, time.monotonic())
-        return child.Ended(code, 0, False)
+        return children.Ended(code, 0, False)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(child, "train", train)
+    monkeypatch.setattr(training, "train", train)
     (tmp_path / "results").mkdir()
     return tmp_path
 
@@ -123,10 +124,10 @@ def test_minutes_take_as_many_rows_as_fit(here, command, monkeypatch):
         (folder / "figures.json").write_text('{"finished": true}')
         seen.append((name, round(minutes, 1)))
         clock[0] = now + next(passed)
-        return child.Ended(0, 0, False)
+        return children.Ended(0, 0, False)
 
     seen, clock = [], [now + next(passed)]
-    monkeypatch.setattr(child, "train", train)
+    monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(reproduce.time, "monotonic", lambda: clock[0])
     assert reproduce.main(["--device=cpu", "--minutes=1"]) == 0
     assert seen == [("a", 1.0), ("b", 1.0)]

@@ -16,11 +16,11 @@ def started(monkeypatch):
     """The arguments that processes were started with; they run here."""
     found = []
 
-    def wait(args, environment, **_):
-        found.append(args[2:])
-        return Ended(train.main(args[2:]), 0, False)
+    def run(args, environment):
+        found.append(args)
+        return Ended(train.main(args), 0, False)
 
-    monkeypatch.setattr(children, "wait", wait)
+    monkeypatch.setattr(children, "train", run)
     return found
 
 

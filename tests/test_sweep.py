@@ -12,7 +12,8 @@ import pytest
 from jaxnets import checks
 from jaxnets import config as configs
 from jaxnets.config import networks
-from jaxnets.sweep import ablation, child, grid, recipe, size, storage, trial
+from jaxnets.runs import children
+from jaxnets.sweep import ablation, grid, recipe, size, storage, trial
 from jaxnets.train.__main__ import main as real_training
 from tests import sweep_fakes
 from tests.sweep_fakes import BEGUN, FAILS, TINY
@@ -25,7 +26,7 @@ GRID = ("--config", TINY, "--grid", "optim.lr=.1,.2", "--grid", "model.num_chann
 def here(tmp_path, monkeypatch):
     """A folder to sweep in; trainings take no time, and of networks only the width counts."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(child, "train", sweep_fakes.train)
+    monkeypatch.setattr(children, "train", sweep_fakes.train)
     monkeypatch.setattr(
         size, "measure", lambda config: size.Size(1000 * config.model.num_channels, 10_000)
     )
@@ -90,13 +91,13 @@ def test_a_failed_run_is_named_and_tried_again(here, command, monkeypatch):
 
 def test_what_was_interrupted_goes_on(here, command, monkeypatch):
     def signalled(args, environment, output, ends):
-        return child.Ended(130, 2, False)
+        return children.Ended(130, 2, False)
 
-    monkeypatch.setattr(child, "train", signalled)
+    monkeypatch.setattr(children, "train", signalled)
     args = (*GRID, "--workdir", "sweeps/a")
     assert command("jaxnets.sweep", *args).code == 130
     assert not Path("sweeps/a/table.json").exists()
-    monkeypatch.setattr(child, "train", sweep_fakes.train)
+    monkeypatch.setattr(children, "train", sweep_fakes.train)
     assert command("jaxnets.sweep", *args).code == 0
     assert [row["number"] for row in table()] == [0, 1, 2, 3]
     assert len(begun()) == 4
@@ -107,9 +108,9 @@ def test_trainings_as_they_are(tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def train(args, environment, output, ends):
-        return child.Ended(real_training(args), 0, False)
+        return children.Ended(real_training(args), 0, False)
 
-    monkeypatch.setattr(child, "train", train)
+    monkeypatch.setattr(children, "train", train)
     done = command(
         "jaxnets.sweep", "--config", TINY, "--config.num_epochs=1",
         "--grid", "model.se=none,nonsense", "--workdir", "sweeps/a",

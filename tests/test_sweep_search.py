@@ -19,7 +19,8 @@ from jaxnets import checks
 from jaxnets import config as configs
 from jaxnets.config import networks
 from jaxnets.optim import make_optimizer
-from jaxnets.sweep import ablation, child, claims, engine, page, size, space, storage, worker
+from jaxnets.runs import children
+from jaxnets.sweep import ablation, claims, engine, page, size, space, storage, worker
 from tests import sweep_fakes
 from tests.sweep_fakes import BEGUN, PACE, TINY
 
@@ -37,7 +38,7 @@ VAL = "--config.data.val_fraction=.1"
 def here(tmp_path, monkeypatch):
     """A folder to sweep in; trainings and pictures take no time, networks are their widths."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(child, "train", sweep_fakes.train)
+    monkeypatch.setattr(children, "train", sweep_fakes.train)
     monkeypatch.setattr(
         size, "measure", lambda config: size.Size(1000 * config.model.num_channels, 10_000)
     )

@@ -7,7 +7,8 @@ import optuna
 import pytest
 
 from jaxnets import config as configs
-from jaxnets.sweep import analysis, child, figures, latency, size
+from jaxnets.runs import children
+from jaxnets.sweep import analysis, figures, size
 from jaxnets.sweep.found import Row
 from tests import sweep_fakes
 from tests.report_fakes import Page, assert_self_contained
@@ -30,7 +31,7 @@ def swept(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(child, "train", sweep_fakes.train)
+        patch.setattr(children, "train", sweep_fakes.train)
         patch.setattr(size, "measure", lambda c: size.Size(1000 * c.model.num_channels, 10**4))
         Path("space.py").write_text(space)
         from jaxnets.sweep.__main__ import main
@@ -122,8 +123,8 @@ def test_the_best_as_a_recipe(here, command):
 
 
 def test_latencies_of_a_front(here, command, monkeypatch):
-    monkeypatch.setattr(latency, "REPEATS", 1)
-    monkeypatch.setattr(latency, "SECONDS", 0.001)
+    monkeypatch.setattr(analysis, "REPEATS", 1)
+    monkeypatch.setattr(analysis, "SECONDS", 0.001)
     done = command("jaxnets.sweep", "--show", "sweeps/grid", "--latency")
     assert done.code == 0, done.err
     found = json.loads(Path("sweeps/grid/report/front_latency.json").read_text())

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jaxnets import cli
 from jaxnets.errors import UserError
-from jaxnets.reproduce import child, commands, state
+from jaxnets.reproduce import commands, state, training
 from jaxnets.results import pages, pictures, record
 from jaxnets.results import plan as plans
 from jaxnets.results.plan import Commands, Plan, Row, Training
@@ -101,7 +101,7 @@ def _run(
                 code = commands.run(plan, row, deadline, environment)
             else:
                 print(f"{row.name}, seed {seed}", flush=True)
-                ended = child.train(str(plan.path), row.name, seed, left, environment)
+                ended = training.train(str(plan.path), row.name, seed, left, environment)
                 code = 128 + ended.signal if ended.signal else ended.code
             if code or not _is_done(plan, row, seed):
                 return code, began

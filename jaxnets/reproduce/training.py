@@ -1,9 +1,9 @@
-"""One seed of a training within its own process: train, evaluate, keep what came out."""
+"""One seed of a training in its own process: train, evaluate, keep what came out."""
 
 import importlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any
 
 from jaxnets.results import record
 from jaxnets.results.plan import Training, read
+from jaxnets.runs import children
+from jaxnets.runs.children import Ended
 from jaxnets.runs.log import METRICS, STARTS, read_rows, record_start
 from jaxnets.runs.workdir import read_config
 
 RUNS = Path("runs")
-_STARTED = time.monotonic()  # of this process, nearly
+_PATIENCE = 30.0  # seconds that a training, which keeps its time itself, may take beyond it
 _COMPILING = "/jax/core/compile/backend_compile_duration"
 
 
@@ -32,6 +34,21 @@ def reserve(folder: Path, minutes: float) -> float:
     known = [call.closing for call in record.calls(folder)]
     wanted = 1.5 * max(known) / 60 if known else minutes / 7
     return min(max(wanted, 0.05), minutes / 2)
+
+
+def train(
+    plan: str, row: str, seed: int, minutes: float | None, environment: Mapping[str, str]
+) -> Ended:
+    """`run` in a process of its own, with the minutes that begin now."""
+    words = [plan, row, str(seed), "" if minutes is None else f"{minutes:.4f}"]
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes + _PATIENCE
+    return children.wait(children.command(__name__, *words), environment, deadline)
+
+
+def main(argv: Sequence[str]) -> int:
+    """What that process runs."""
+    plan, row, seed, minutes = argv
+    return run(plan, row, int(seed), float(minutes) if minutes else None, time.monotonic())
 
 
 def run(plan_file: str, name: str, seed: int, minutes: float | None, started: float) -> int:

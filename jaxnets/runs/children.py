@@ -4,6 +4,7 @@ Imports neither jax nor torch: the process that waits holds no device.
 """
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -12,13 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxnets import signals
 from jaxnets.errors import UserError
 from jaxnets.files.regular import open_file
 
 _GRACE = 60.0  # seconds that a process which is told to end has for it
+_COMMAND = (
+    "import sys; from jaxnets import cli; from jaxnets.runs import children; "
+    "cli.run(children.main_of(sys.argv.pop(1)))"
+)
 
 
 class Ended(NamedTuple):
@@ -57,7 +62,7 @@ def wait(
         stream = None if output is None else stack.enter_context(_open(output))
         stop = stack.enter_context(signals.StopSignal())
         # A session of its own: what is typed at a terminal comes once, from here.  Its input ends
-        # with this process, however that ends: see `end_with_parent`.
+        # with this process, however that ends: see `main_of`.
         process = subprocess.Popen(
             [sys.executable, *args],
             env=dict(environment),
@@ -82,8 +87,18 @@ def wait(
         return Ended(process.returncode, int(stop.received or 0), asked and not stop.received)
 
 
-def end_with_parent() -> None:
-    """In such a process: from now on, if the one that waits is killed, this one saves and ends."""
+def command(module: str, *args: str) -> list[str]:
+    """For `wait`: the main of a module, which saves and ends also where this process is killed."""
+    return ["-c", _COMMAND, module, *args]
+
+
+def train(args: Sequence[str], environment: Mapping[str, str], **how: Any) -> Ended:
+    """`python -m jaxnets.train ARGS` in a process of its own; see `wait`."""
+    return wait(command("jaxnets.train.__main__", *args), environment, **how)
+
+
+def main_of(module: str) -> Callable[[Sequence[str]], int]:
+    """What the process of `command` runs."""
 
     def watch() -> None:
         with contextlib.suppress(OSError):
@@ -91,7 +106,11 @@ def end_with_parent() -> None:
                 pass
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    def main(argv: Sequence[str]) -> int:
+        threading.Thread(target=watch, name="parent", daemon=True).start()
+        return importlib.import_module(module).main(argv)
+
+    return main
 
 
 def _open(path: Path):

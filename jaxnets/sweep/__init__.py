@@ -10,11 +10,9 @@
     storage      the study in its storage
     claims       which trial is whose, and what a dead worker leaves
     trial        one trial: its runs, its value
-    child        the process of a run
     worker       trial after trial, until nothing is left
     found        what came out: tables, JSON, CSV
-    analysis     importance, fronts
-    latency      of the networks on a front
+    analysis     importance, fronts, latencies of the networks on them
     figures      pictures of it
     page         the HTML page
 

@@ -1,15 +1,19 @@
-"""What the trials say together: importance of each key, and the front that none beats."""
+"""What the trials say together: importance of each key, the front that none beats, latencies."""
 
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 
+from jaxnets import config as configs
 from jaxnets.sweep.found import Row
 
 FEWEST = 4
 """Trials that have a value, below which nothing is said of importance."""
+REPEATS, SECONDS = 5, 0.2  # of latencies
 
 
 def importance(study: Any, rows: Sequence[Row]) -> dict[str, float]:
@@ -43,3 +47,32 @@ def front(rows: Sequence[Row], costs: Mapping[int, float]) -> list[Row]:
         if not found or (row.value or 0.0) > (found[-1].value or 0.0):
             found.append(row)
     return found
+
+
+def latencies(rows: Sequence[Row]) -> dict[int, float]:
+    """Milliseconds of a forward pass of one image, by trial: medians, measured in turn."""
+    import jax
+
+    from jaxnets.bench.case import synthetic
+    from jaxnets.bench.jax_side import latency
+    from jaxnets.bench.timing import alternate
+    from jaxnets.devices import runtime
+    from jaxnets.train.task import build
+
+    works = {}
+    for row in rows:
+        config = _config(row)
+        runtime.setup(config.dtype)
+        run = build(config, synthetic(config, jax.default_backend() == "cpu"))
+        layout = run.task.layout
+        weights = layout.unreplicate(layout.replicate((run.state.params, run.state.stats)))
+        works[str(row.number)] = latency(run, weights)
+    found = alternate(works, REPEATS, SECONDS)
+    return {int(number): 1e3 / rates.median for number, rates in found.items()}
+
+
+def _config(row: Row) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.py"
+        path.write_text(row.recipe)
+        return configs.read(str(path))

@@ -71,10 +71,8 @@ def gather(
         if sized:
             fronts.append(Front(key, unit, costs, analysis.front(sized, costs)))
     if latency and fronts:
-        from jaxnets.sweep.latency import measure
-
         there = {row.number: row for front in fronts for row in front.rows}
-        costs = measure(list(there.values()))
+        costs = analysis.latencies(list(there.values()))
         rows_ = analysis.front(list(there.values()), costs)
         fronts.append(Front("latency", "latency of one image here (ms)", costs, rows_))
     return Shown(workdir, kept, rows, best, analysis.importance(study, rows), fronts)

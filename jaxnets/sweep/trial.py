@@ -13,9 +13,10 @@ from jaxnets.files.atomic import write_text
 from jaxnets.files.regular import read_text
 from jaxnets.results.record import epochs_done
 from jaxnets.results.summary import summarize
+from jaxnets.runs import children
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import claim
-from jaxnets.sweep import child, recipe, size
+from jaxnets.sweep import recipe, size
 from jaxnets.sweep.definition import Sweep
 from jaxnets.sweep.space import Refused
 
@@ -142,9 +143,9 @@ def _train(
     if epochs_done(workdir) < epochs:
         _wait_for(workdir)
         args = ["--config", str(folder / RECIPE), f"--config.seed={seed}"]
-        output = folder / f"seed{seed}.log"
-        ended = child.train(
-            [*args, "--workdir", str(workdir)], environment, output, watch or (lambda: False)
+        output, ends = folder / f"seed{seed}.log", watch or (lambda: False)
+        ended = children.train(
+            [*args, "--workdir", str(workdir)], environment, output=output, ends=ends
         )
         if ended.signal:
             raise Interrupted(ended.signal)

@@ -14,8 +14,6 @@ from jaxnets.runs import children
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import CHECKPOINTS, CONFIG
 
-_TRAINING = "from jaxnets import cli; from jaxnets.train import seeds; cli.run(seeds.main)"
-
 
 def workdirs(workdir: Path, count: int) -> list[Path]:
     """Where the seeds train."""
@@ -53,7 +51,7 @@ def train(
                 break
             more.append(f"--config.stop_after_minutes={left:.6f}")
         say(f"seed {config.seed + i}, {i + 1} of {count}:")
-        ended = children.wait(["-c", _TRAINING, *args, *more], os.environ)
+        ended = children.train([*args, *more], os.environ)
         if ended.code or ended.signal:
             return ended.code or 128 + ended.signal
     return 0
@@ -64,12 +62,3 @@ def finished(folder: Path, config: Any) -> bool:
     path = folder / METRICS
     rows = read_rows(path) if path.exists() else []
     return bool(rows) and rows[-1].get("epoch") == config.num_epochs
-
-
-def main(argv: Sequence[str]) -> int:
-    """What the process of a seed runs."""
-    children.end_with_parent()
-
-    from jaxnets.train.__main__ import main as train_one
-
-    return train_one(argv)
