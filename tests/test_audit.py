@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxnets.errors import UserError
-from jaxnets.models import create_model
+from jaxnets.models import MODELS, create_model
 from jaxnets.models.__main__ import main, millions
 from jaxnets.models.audit import audit, audit_model
 from jaxnets.models.layers import BatchNorm, Conv, GlobalAvgPool, Linear
@@ -148,7 +148,7 @@ def run(capsys, *argv):
 
 
 def test_list(capsys, monkeypatch):
-    monkeypatch.setattr("jaxnets.models.__main__.list_models", lambda: ["se_resnet"])
+    monkeypatch.setattr("jaxnets.models.__main__.MODELS", {"se_resnet": MODELS["se_resnet"]})
     code, text = run(capsys, "--list")
     assert code == 0
     line = next(line for line in text.splitlines() if line.startswith("se_resnet"))

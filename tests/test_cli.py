@@ -132,6 +132,25 @@ def test_help_has_dashes_only(command, name):
     assert not [flag for flag in flags if "_" in flag.partition(".")[0]]
 
 
+HELPS = """
+import contextlib, importlib, sys
+from jaxnets.__main__ import COMMANDS
+for name in COMMANDS:
+    with contextlib.suppress(ImportError):
+        name = importlib.import_module(f"jaxnets.{name}.__main__").__name__.removeprefix("jaxnets.")
+    with contextlib.suppress(SystemExit):
+        importlib.import_module(f"jaxnets.{name}").main(["--help"])
+    found = {"jax", "torch", "optuna", "matplotlib"} & set(sys.modules)
+    assert not found, (name, found)
+"""
+
+
+def test_help_waits_for_no_framework():
+    done = subprocess.run([sys.executable, "-c", HELPS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: ") == len(COMMANDS)
+
+
 def test_json_goes_into_a_file(tmp_path, command):
     path = tmp_path / "a.json"
     args = ("se_resnet", "--option", "num_channels=16", "--option", "num_blocks=1,1,1", "--json")

@@ -72,7 +72,7 @@ def test_no_name_of_a_model_is_cut(terminal, monkeypatch):
     from jaxnets.models import __main__ as models
 
     result = Audit((), 156)
-    monkeypatch.setattr(models, "audit", lambda name: result)
+    monkeypatch.setattr("jaxnets.models.audit.audit", lambda name: result)
     lines = terminal(40, models.main, ["--list"])
     assert [line.split()[0] for line in lines[2:11]] == list_models()
     assert max(map(len, lines[:11])) <= 40

@@ -4,21 +4,15 @@ Imports port, inference, data, config and models, and torch, onnx and onnxruntim
 jaxnets.export and bench call it.
 """
 
+from jaxnets import lazily
 from jaxnets.export.compare import Comparison, compare
-from jaxnets.export.files import Opened, open_export
-from jaxnets.export.source import Source, from_weights, from_workdir
-from jaxnets.export.write import Refused, export, verify, verify_alone
 
-__all__ = [
-    "Comparison",
-    "Opened",
-    "Refused",
-    "Source",
-    "compare",
-    "export",
-    "from_weights",
-    "from_workdir",
-    "open_export",
-    "verify",
-    "verify_alone",
-]
+__getattr__, _NAMES = lazily(
+    __name__,
+    {
+        "files": "Opened open_export",
+        "source": "Source from_weights from_workdir",
+        "write": "Refused export verify verify_alone",
+    },
+)
+__all__ = ["Comparison", "compare", *_NAMES]

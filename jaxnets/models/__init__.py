@@ -4,20 +4,9 @@ Layers, initial weights, the naming rule, the registry and an audit of parameter
 Imports config and errors; training, inference, port and parity call it.
 """
 
-from jaxnets.models.registry import (
-    MODELS,
-    create_abstract,
-    create_empty,
-    create_model,
-    list_models,
-    model_options,
-)
+from jaxnets import lazily
 
-__all__ = [
-    "MODELS",
-    "create_abstract",
-    "create_empty",
-    "create_model",
-    "list_models",
-    "model_options",
-]
+__getattr__, __all__ = lazily(
+    __name__,
+    {"registry": "MODELS create_abstract create_empty create_model list_models model_options"},
+)

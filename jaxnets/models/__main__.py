@@ -5,17 +5,19 @@ import dataclasses
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from jaxnets import cli
 from jaxnets.config import networks
-from jaxnets.config.networks import parse_options
+from jaxnets.config.networks import MODELS, parse_options
 from jaxnets.errors import UserError
-from jaxnets.models.audit import BUDGET, Audit, audit
-from jaxnets.models.registry import MODELS, list_models, model_options
 from jaxnets.pretrained import index
 from jaxnets.tables import show, table_of
+
+if TYPE_CHECKING:
+    from jaxnets.models.audit import Audit
 
 DOCUMENTS = {
     "S0": "CIFAR-100 hybrids",
@@ -53,6 +55,9 @@ def main(argv: Sequence[str]) -> int:
     if args.model is None:
         raise UserError("no model: name one, or --list them all")
     options = parse_options(args.model, args.option)
+
+    from jaxnets.models.audit import BUDGET, audit
+
     result = audit(args.model, args.num_classes, **options)
     budget = BUDGET if args.budget is None else args.budget
     if args.json:
@@ -64,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("jaxnets.models", __doc__, epilog=EPILOG)
-    parser.add_argument("model", nargs="?", help=f"one of {', '.join(list_models())}")
+    parser.add_argument("model", nargs="?", help=f"one of {', '.join(MODELS)}")
     parser.add_argument("--list", action="store_true", help="all models, a line each")
     parser.add_argument(
         "--num-classes", type=cli.whole(1), metavar="N", help="logits (default: documented)"
@@ -88,8 +93,10 @@ def _parser() -> cli.Parser:
 
 
 def _list(as_json: str | None) -> None:
+    from jaxnets.models.audit import audit
+
     rows = []
-    for name in list_models():
+    for name in MODELS:
         result = audit(name)
         rows.append(
             {
@@ -151,7 +158,7 @@ def _list_pretrained(model: str | None, as_json: str | None) -> None:
     print("Classify images: python -m jaxnets.predict --weights NAME --input photo.png")
 
 
-def _show(result: Audit, budget: int) -> None:
+def _show(result: "Audit", budget: int) -> None:
     columns = ("layer", "type", "weight", "output", "params>", "MACs>")
     table = table_of(*columns, fold="layer", drop=("type", "output", "weight", "MACs"))
     for layer in result.layers:
@@ -176,11 +183,11 @@ def _show(result: Audit, budget: int) -> None:
     print(f"budget       {budget:,} parameters, {verdict}")
 
 
-def _as_dict(args: argparse.Namespace, options: dict, result: Audit, budget: int) -> dict:
+def _as_dict(args: argparse.Namespace, options: dict, result: "Audit", budget: int) -> dict:
     return {
         "name": args.model,
         "num_classes": args.num_classes or result.layers[-1].weight[-1],
-        "options": model_options(args.model) | options,
+        "options": {k: o.default for k, o in networks.options(args.model).items()} | options,
         "parameters": result.parameters,
         "trainable": result.parameters,
         "macs": result.macs,

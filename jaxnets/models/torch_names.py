@@ -14,7 +14,7 @@ of them, and read only if all of them agree.
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +25,6 @@ from jaxnets.models.functional import update
 
 StateDict = dict[str, np.ndarray]
 _COMPARISONS = 10_000  # of names, to find the nearest ones: two seconds
-
-# What DataParallel and torch.compile put into names.
-WRAPPING = {"module", "_orig_mod"}
 
 # For each NNX leaf: PyTorch's leaf, and the axes that turn the NNX array into PyTorch's.
 _LEAVES: dict[type, dict[str, tuple[str, tuple[int, ...] | None]]] = {
@@ -162,18 +159,6 @@ def from_state_dict(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> 
     dtypes = {slot.path: slot.variable[...].dtype for slot in entries}
     # Copies: jax may keep the memory of what it is given, which the caller may write to later.
     update(model, {path: jnp.array(v, dtypes[path]) for path, v in values.items()})
-
-
-def clean_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors by name, without what DataParallel and torch.compile put into names.
-
-    >>> clean_names({"module._orig_mod.layer1.module.0.weight": 1})
-    {'layer1.0.weight': 1}
-    """
-    return {
-        ".".join(part for part in name.split(".") if part not in WRAPPING): value
-        for name, value in tensors.items()
-    }
 
 
 def check_names(

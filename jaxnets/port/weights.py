@@ -2,16 +2,19 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from flax import nnx
 
 from jaxnets import config as configs
 from jaxnets import pretrained
 from jaxnets.checkpoints import store
 from jaxnets.errors import UserError, unknown
 from jaxnets.models import model_options
-from jaxnets.models.torch_names import StateDict
+from jaxnets.models.torch_names import StateDict, from_state_dict, slots
 from jaxnets.port import adapters, orbax
 from jaxnets.port.files import check_destination, is_folder, is_run, load, read, save
 from jaxnets.port.guess import Model, describe, guess, num_classes
@@ -22,6 +25,30 @@ from jaxnets.runs.workdir import CHECKPOINTS, CONFIG, read_config
 
 # The files of torch_ref.train, by the checkpoint that each is.
 TORCH_FILES = dict(zip(("last", "best"), CHECKPOINTS["torch_ref.train"], strict=True))
+
+
+def load_weights(
+    model: nnx.Module, path: str | os.PathLike, checkpoint: str | int = "best"
+) -> nnx.Module:
+    """Fills a model from a file or a training run, whole or not at all; returns the model.
+
+    Args:
+        path: as for `jaxnets.port.load`.
+        checkpoint: of a workdir: "best", "last" or a step.
+
+    Values are cast to the model's dtypes; squeeze-and-excitation of other forms is adapted, see
+    `jaxnets.port.adapters`.
+
+    Raises:
+        UserError: what is wrong with the file, or which tensors do not fit the model.
+
+    >>> load_weights(create_model("se_resnet"), "se_resnet.pth")  # doctest: +SKIP
+    """
+    weights = load(path, str(checkpoint))
+    wanted = {slot.name: slot.shape for slot in slots(model)}
+    plan = adapters.fitting({name: value.shape for name, value in weights.items()}, wanted)
+    from_state_dict(model, plan.adapt(weights))
+    return model
 
 
 class Source(NamedTuple):
