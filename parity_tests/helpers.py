@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import torch_ref.models
 from jaxnets.data import Dataset
-from jaxnets.data.digits import load_digits
+from jaxnets.data.sources import load_digits
 from jaxnets.devices import runtime
 from jaxnets.models import create_empty
 from jaxnets.models.functional import Arrays, Network, split

@@ -26,7 +26,7 @@ from jaxnets.port.runs.read import read
 from jaxnets.runs.log import read_rows as rows_of
 from jaxnets.train import __main__ as train
 from jaxnets.train import task as tasks
-from jaxnets.train.statistics import Statistics
+from jaxnets.train.evaluator import Statistics
 from jaxnets.train.step import Totals, train_step
 from tests.runs import assert_same_run
 

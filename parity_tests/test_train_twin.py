@@ -23,7 +23,7 @@ import torch_ref.task
 import torch_ref.train
 from jaxnets import cli
 from jaxnets import config as configs
-from jaxnets.data.digits import load_digits
+from jaxnets.data.sources import load_digits
 from jaxnets.errors import UserError
 from jaxnets.port import to_state_dict
 from jaxnets.runs.log import read_rows

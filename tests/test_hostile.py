@@ -18,7 +18,7 @@ from jaxnets.data.cifar import CIFAR10
 from jaxnets.data.images import read_image
 from jaxnets.errors import UserError
 from jaxnets.export import open_export
-from jaxnets.files import pt_check, regular
+from jaxnets.files import pt_file, regular
 from jaxnets.inference.network import load_member
 from jaxnets.models.torch_names import check_names
 from jaxnets.parity import layers_command
@@ -160,7 +160,7 @@ def test_what_torch_would_choke_on_is_not_given_to_it(opcodes, says, old, tmp_pa
     with pytest.raises(UserError, match=says):
         load(path)
     with regular.open_file(path) as file, pytest.raises(ValueError, match=says):
-        pt_check.check(file)
+        pt_file.check(file)
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -175,7 +175,7 @@ def test_what_torch_writes_is_given_to_it(old, tmp_path):
     content = {"net": weights, "optimizer": optimizer.state_dict(), "a": shared, "b": [shared] * 9}
     torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=not old)
     with regular.open_file(tmp_path / "a.pt") as file:
-        pt_check.check(file)
+        pt_file.check(file)
         assert file.tell() == 0
     assert load(tmp_path / "a.pt").keys() == weights.keys()
 

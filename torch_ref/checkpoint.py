@@ -21,9 +21,8 @@ from typing import Any
 import torch
 
 from jaxnets.errors import UserError
-from jaxnets.files import pt_check
+from jaxnets.files import pt_file
 from jaxnets.files.atomic import atomic_write
-from jaxnets.files.regular import open_file
 from jaxnets.runs.log import Progress
 from torch_ref.step import Task, Totals
 
@@ -53,9 +52,7 @@ def read_data(path: Path) -> Any:
 def restore(path: Path, task: Task) -> dict[str, Any]:
     """Loads the task's state; returns the rest of the checkpoint."""
     try:
-        with open_file(path) as file:
-            pt_check.check(file)
-            content = torch.load(file, map_location=task.device, weights_only=True)
+        content = pt_file.load(torch, path, task.device)
         task.net.load_state_dict(content.pop("net"))
         task.optimizer.load_state_dict(content.pop("optimizer"))
         averages = content.pop("averages", {})

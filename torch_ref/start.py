@@ -17,15 +17,10 @@ from torch import Tensor, nn
 from jaxnets import pretrained
 from jaxnets.config.parts import new_head
 from jaxnets.errors import UserError
-from jaxnets.files import pt_check, safetensors
-from jaxnets.files.regular import open_file, read_bytes
+from jaxnets.files import pt_file, safetensors
+from jaxnets.files.regular import read_bytes
 from jaxnets.pretrained.index import is_name
 from torch_ref.checkpoint import BEST
-
-# Where training scripts put the state_dict inside a larger checkpoint.
-_WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
-# What DataParallel and torch.compile put into names.
-_WRAPPING = {"module", "_orig_mod"}
 
 
 def fill(net: nn.Module, path: Path, weights: Mapping[str, Tensor], *, strict: bool) -> list[str]:
@@ -82,14 +77,10 @@ def read(path: Path) -> dict[str, Tensor]:
             content = load(data)
             content |= {k: content[first] for k, first in safetensors.shared_names(data).items()}
         else:
-            with open_file(path) as file:
-                pt_check.check(file)
-                content = torch.load(file, map_location="cpu", weights_only=True)
-        inside = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        content = content if inside is None else inside
+            content, _ = pt_file.state_dict_in(pt_file.load(torch, path))
         if not all(torch.is_tensor(value) for value in content.values()):
             raise ValueError
-        found = {_clean(name): value for name, value in content.items()}
+        found = pt_file.clean_names(content)
         found.pop("n_averaged", None)  # of torch.optim.swa_utils.AveragedModel, a count
         return found
     except FileNotFoundError as e:
@@ -106,10 +97,6 @@ def origin(path: Path) -> dict[str, str | None]:
     if file.is_dir():
         return {"checkpoint": str(file)}
     return {"file": str(file), "sha256": hashlib.sha256(read_bytes(file)).hexdigest()}
-
-
-def _clean(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPING)
 
 
 def _ported(path: Path) -> dict[str, Tensor]:

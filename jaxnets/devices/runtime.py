@@ -1,12 +1,11 @@
 """Process-wide settings of a command: precision, speed, compilation cache, quiet libraries."""
 
 import logging
-import os
 import warnings
-from pathlib import Path
 
 from jaxnets.devices import cpu_flags, cpu_memory
 from jaxnets.errors import UserError
+from jaxnets.files.user_cache import user_cache
 
 
 def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
@@ -31,8 +30,8 @@ def setup(dtype: str = "float32", *, one_heap: bool = False) -> None:
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     if not jax.config.jax_compilation_cache_dir:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxnets" / "xla"))
+        cache = user_cache()
+        jax.config.update("jax_compilation_cache_dir", cache and str(cache / "xla"))
     # Also the small programs: those of the initial weights take seconds in all.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # Donation is not possible on every backend; where it is not, nothing is lost but memory.

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnets.export import about as abouts
 from jaxnets.export.source import Source
-from jaxnets.files import pt_check
+from jaxnets.files import pt_file
 from jaxnets.files.regular import check_zip, parse_json
 
 ABOUT = "jaxnets.json"
@@ -96,7 +96,7 @@ def _check(members: Mapping[str, bytes]) -> None:
         if key == "guards_code":
             raise ValueError("it asks for code to be run, which no network needs")
     samples = io.BytesIO(members[_SAMPLES])
-    pt_check.check(samples)
+    pt_file.check(samples)
     torch.load(samples, weights_only=True)
 
 

@@ -24,7 +24,7 @@ from jaxnets.port.guess import Model, describe
 from jaxnets.port.verify import build
 from jaxnets.port.weights import read_weights
 from jaxnets.pretrained import Weights
-from jaxnets.pretrained.weights import options_of
+from jaxnets.pretrained.weights import Preprocessing, options_of
 from jaxnets.runs.log import METRICS, read_rows
 
 _BATCH = 100
@@ -32,7 +32,7 @@ _NAMES = {data.name: data.class_names for data in (CIFAR10, CIFAR100)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(Preprocessing):
     """A trained network with what its images need: all of it in float32."""
 
     model: Model
@@ -45,19 +45,6 @@ class Source:
     """Where the weights come from, and what is known of them, ready for JSON."""
     notes: tuple[str, ...] = ()
     """What the user should know, a line each."""
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        return tuple(self.config.data.mean)
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        return tuple(self.config.data.std)
-
-    @property
-    def image_size(self) -> int:
-        """Pixels of a side."""
-        return self.config.data.image_size
 
     @property
     def num_parameters(self) -> int:

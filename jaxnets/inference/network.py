@@ -23,11 +23,11 @@ from jaxnets.models import create_abstract, create_empty
 from jaxnets.models.functional import Arrays, Network, split
 from jaxnets.models.torch_names import check_names, from_state_dict
 from jaxnets.optim import evaluated
-from jaxnets.pretrained import Weights
+from jaxnets.pretrained.weights import Preprocessing, Weights
 from jaxnets.runs.workdir import CONFIG, read_config
 
 
-class Member:
+class Member(Preprocessing):
     """A trained network with its weights and normalisation, on all devices of this machine.
 
     workdir, step: where its checkpoint lies.
@@ -35,7 +35,6 @@ class Member:
     is_best: whether it is the run's best one, not one of the last.
     known_classes: the class names in the checkpoint; None where it has none, as a ported one.
     num_classes: outputs of the network, at least as many as known classes.
-    image_size: pixels of a side of its images.
     notes: what the user should know of it, a line each.
     """
 
@@ -58,7 +57,6 @@ class Member:
         names = meta.get("class_names")
         self.known_classes = None if names is None else tuple(map(str, names))
         self.num_classes = num_classes
-        self.image_size = config.data.image_size
         self._layout = make_layout()
         self._weights = self._layout.replicate((params, stats))
         self._network = network
@@ -79,8 +77,7 @@ class Member:
 
     def normalize(self, images: np.ndarray | jax.Array) -> jax.Array:
         """uint8 images (N, H, W, 3) as the network's floats, by the run's mean and deviation."""
-        data = self.config.data
-        return normalize(images, tuple(data.mean), tuple(data.std), jnp.dtype(self.config.dtype))
+        return normalize(images, self.mean, self.std, jnp.dtype(self.config.dtype))
 
     def model(self) -> nnx.Module:
         """The network as a module with the trained weights, in evaluation mode."""

@@ -13,17 +13,15 @@ import ml_dtypes
 import numpy as np
 
 from jaxnets.errors import UserError, one_line
-from jaxnets.files import pt_check, regular, safetensors
+from jaxnets.files import pt_file, safetensors
 from jaxnets.files.atomic import removing, replace
-from jaxnets.models.torch_names import WRAPPING, StateDict, clean_names
+from jaxnets.files.pt_file import WRAPPERS, WRAPPING, clean_names
+from jaxnets.models.torch_names import StateDict
 from jaxnets.port import orbax
 from jaxnets.port.guess import Model, guess, with_shared_names
 
 if TYPE_CHECKING:
     import torch
-
-# Where training scripts put the state_dict inside a larger checkpoint.
-_WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 # Weight files of other programs; a folder of such a name is a mistake.
@@ -195,17 +193,11 @@ def check_destination(path: Path, force: bool) -> None:
 
 
 def _load_torch(path: Path) -> tuple[StateDict, Mapping[str, Any]]:
-    content, rest = open_torch(path), {}
-    if isinstance(content, Mapping):
-        for key in _WRAPPERS:
-            if isinstance(content.get(key), Mapping):
-                rest = {k: v for k, v in content.items() if k != key}
-                content = content[key]
-                break
+    content, rest = pt_file.state_dict_in(open_torch(path))
     torch = require_torch(path)
     if not isinstance(content, Mapping) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(
-            f"{path}: holds no state_dict, neither bare nor under {', '.join(_WRAPPERS)}"
+            f"{path}: holds no state_dict, neither bare nor under {', '.join(WRAPPERS)}"
         )
     try:
         return {str(name): numpy_of(tensor) for name, tensor in content.items()}, rest
@@ -221,9 +213,8 @@ def open_torch(path: Path) -> Any:
     """
     torch = require_torch(path)
     try:
-        with regular.open_file(path) as file, warnings.catch_warnings(action="ignore"):
-            pt_check.check(file)
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            return pt_file.load(torch, path)
     except Exception as e:
         # torch's own words advise to open the file in a way that may run code.
         code = "holds more than weights: code" if "nsupported" in str(e) else one_line(e)

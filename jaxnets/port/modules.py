@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnets.files.pt_file import clean_names
 from jaxnets.models import create_model
 from jaxnets.models.layers import BatchNorm
 from jaxnets.models.torch_names import (
     StateDict,
-    clean_names,
     from_state_dict,
     slots,
     to_state_dict,

@@ -30,8 +30,29 @@ _TEXT = "jaxnets"
 _OF_TRAINING = ("drop", "conv_drop")
 
 
+class Preprocessing:
+    """What the images of a network need, which its `config` says."""
+
+    config: Any
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side of the images."""
+        return self.config.data.image_size
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of each channel, of pixels from 0 to 1: images are normalised by it and `std`."""
+        return tuple(self.config.data.mean)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """The standard deviation of each channel."""
+        return tuple(self.config.data.std)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(Preprocessing):
     """Trained weights and what they belong to.
 
     source: the name, file or run that they were asked for by.
@@ -74,21 +95,6 @@ class Weights:
         """The classes, by number; None where nobody knows them."""
         names = self.meta.get("class_names")
         return None if names is None else tuple(map(str, names))
-
-    @property
-    def image_size(self) -> int:
-        """Pixels of a side of the images."""
-        return self.config.data.image_size
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Of each channel, of pixels from 0 to 1: images are normalised by it and `std`."""
-        return tuple(self.config.data.mean)
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """The standard deviation of each channel."""
-        return tuple(self.config.data.std)
 
 
 def options_of(config: Any) -> dict[str, Any]:

@@ -1,15 +1,18 @@
-"""Evaluation of a network on a whole split, a few batches on the device."""
+"""Passes over a whole split: how good weights are on it, and the statistics that go with them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.devices.layout import AXIS
-from jaxnets.train.step import Task, eval_step
+from jaxnets.augment.pipeline import normalize
+from jaxnets.devices.layout import AXIS, Layout
+from jaxnets.models.functional import Arrays
+from jaxnets.optim import averaging as averages
+from jaxnets.train.step import Task, TrainState, eval_step
 from jaxnets.train.stepper import Ahead
 
 
@@ -31,24 +34,19 @@ class Evaluator:
     def __init__(self, task: Task, images: np.ndarray, labels: np.ndarray, batch_size: int):
         self._layout, self._count = task.layout, len(labels)
         layout = self._layout
-        size = min(batch_size, self._count)
-        size += -size % layout.size
-        fill = -self._count % size
-        rows = np.arange(self._count + fill, dtype=np.int32)
+        rows = _rows(self._count, batch_size, layout)
         if layout.many_processes:
             self._fixed, step = (images, layout.replicate(labels)), _gathering_step
             arrays = (rows,)
         else:
             self._fixed, step = (), eval_step
-            arrays = _pad(images, fill), _pad(labels, fill), rows < self._count
-        stacked = [array.reshape(-1, size, *array.shape[1:]) for array in arrays]
-        self._batches = [self._put(batch) for batch in zip(*stacked, strict=True)]
+            arrays = _filled(images, rows), _filled(labels, rows), rows < self._count
+        self._batches = [self._put(batch) for batch in zip(*arrays, strict=True)]
 
         def evaluate(params: dict, stats: dict, fixed: tuple, batch: tuple):
             return step(task, params, stats, *fixed, *batch)
 
-        replicated = {"out_shardings": layout.sharding()} if layout.many_processes else {}
-        self._step = jax.jit(evaluate, **replicated)
+        self._step = _compiled(evaluate, layout)
 
     def _put(self, arrays: Sequence[np.ndarray]) -> tuple[jax.Array, ...]:
         if self._layout.many_processes:
@@ -94,5 +92,86 @@ def _gathering_step(task: Task, params: dict, stats: dict, images, labels, rows)
     return eval_step(task, params, stats, batch, labels[rows], mask)
 
 
-def _pad(array: np.ndarray, fill: int) -> np.ndarray:
-    return np.concatenate([array, np.zeros((fill, *array.shape[1:]), array.dtype)])
+def _rows(count: int, batch_size: int, layout: Layout) -> np.ndarray:
+    """Of `count` images in batches that the devices divide, int32 (batches, size).
+
+    Those from `count` on only fill the last one up.
+    """
+    size = min(batch_size, count)
+    size += -size % layout.size
+    return np.arange(count + -count % size, dtype=np.int32).reshape(-1, size)
+
+
+def _filled(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The values of so many rows, zeros where there are no more, in their shape."""
+    fill = np.zeros((rows.size - len(array), *array.shape[1:]), array.dtype)
+    return np.concatenate([array, fill]).reshape(*rows.shape, *array.shape[1:])
+
+
+def _compiled(step: Callable, layout: Layout) -> Callable:
+    """For one process or many, all of which then have the result whole."""
+    return jax.jit(step, **({"out_shardings": layout.sharding()} if layout.many_processes else {}))
+
+
+class Statistics:
+    """Recomputes the statistics that an average of the weights is evaluated with.
+
+    Each is the mean over batches of the training images, as they are: not augmented, in their
+    order, without dropout.  `torch.optim.swa_utils.update_bn` does so, with dropout.
+
+    images: uint8 (N, H, W, 3), as `Layout.shard` keeps them; count: N.
+    """
+
+    def __init__(self, task: Task, images: np.ndarray, count: int, batch_size: int):
+        self._task, self._images, self._count = task, images, count
+        self._rows = _rows(count, batch_size, task.layout)
+        self._step = _compiled(self._add, task.layout)
+
+    def _add(
+        self, params: Arrays, sums: Arrays, k: jax.Array, images: jax.Array, rows: jax.Array
+    ) -> Arrays:
+        """The statistics of k batches and one more, of whose rows some only fill it up."""
+        layout, count = self._task.layout, self._count
+        mask = rows < count
+        if layout.many_processes:
+            images = layout.gather(images, jnp.minimum(rows, count - 1))
+            mask = layout.local_slice(mask)
+        images = normalize(images, self._task.mean, self._task.std, jnp.dtype(self._task.dtype))
+        found = self._task.network.batch_statistics(params, sums, images, mask)
+
+        def mean(old: jax.Array, new: jax.Array) -> jax.Array:
+            return jnp.where(k == 0, new, old + (new - old) / jnp.asarray(k + 1, old.dtype))
+
+        return {
+            name: mean(old, found[name]) if jnp.issubdtype(old.dtype, jnp.floating) else old
+            for name, old in sums.items()
+        }
+
+    def _batches(self) -> Iterator[tuple[jax.Array, jax.Array]]:
+        layout = self._task.layout
+        for rows in self._rows:
+            if layout.many_processes:
+                yield self._images, layout.replicate(rows)
+                continue
+            images = _filled(self._images[rows[0] : rows[-1] + 1], rows)
+            yield jax.device_put((images, rows), layout.sharding(AXIS))
+
+    def refreshed(
+        self, kind: str, state: TrainState, stopped: Callable[[], bool] = lambda: False
+    ) -> TrainState | None:
+        """The state with the statistics of its average of that kind.
+
+        An average that has not taken any weights keeps theirs.  `stopped` is asked between batches;
+        once it says so the pass is given up: None.
+        """
+        kept = averages.averages_of(state.opt_state)
+        average = kept[kind]
+        if int(average.n_averaged) == 0:
+            return state
+        params, stats = state.params | average.params, average.stats
+        for k, batch in enumerate(self._batches()):
+            if k and stopped():
+                return None
+            stats = self._step(params, stats, np.int32(k), *batch)
+        average = average._replace(stats=stats)
+        return state._replace(opt_state=state.opt_state._replace(averages={**kept, kind: average}))

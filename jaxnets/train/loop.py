@@ -20,8 +20,7 @@ from jaxnets.optim import evaluated
 from jaxnets.runs import console
 from jaxnets.runs.log import Progress, RunLog, epoch_row
 from jaxnets.signals import StopSignal, TimeBudget
-from jaxnets.train.evaluator import Evaluator
-from jaxnets.train.statistics import Statistics
+from jaxnets.train.evaluator import Evaluator, Statistics
 from jaxnets.train.step import Totals, TrainState
 from jaxnets.train.stepper import Ahead, Stepper
 from jaxnets.train.task import Run

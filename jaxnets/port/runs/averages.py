@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxnets.config.averaging import averaging
 from jaxnets.errors import UserError
-from jaxnets.models.torch_names import Slot, StateDict, clean_names
+from jaxnets.files.pt_file import clean_names
+from jaxnets.models.torch_names import Slot, StateDict
 from jaxnets.optim.averaging import Average, AveragedState
 from jaxnets.port import adapters, orbax
 from jaxnets.port.adapters import fit

@@ -22,7 +22,8 @@ import optax
 
 from jaxnets.config.muon import kernels, read_muon
 from jaxnets.errors import UserError
-from jaxnets.models.torch_names import Slot, StateDict, check_names, clean_names
+from jaxnets.files.pt_file import clean_names
+from jaxnets.models.torch_names import Slot, StateDict, check_names
 from jaxnets.optim.muon import MuonState
 from jaxnets.optim.transforms import AdamState, LookaheadState, SgdState
 

@@ -1,21 +1,56 @@
-"""A look at a .pt file before torch opens it: what its pickles would grow to, and how deep.
+"""PyTorch's .pt files, for whoever has torch: opened after a look at them, and what is in them.
 
-torch runs no code out of a file, but it hashes the keys of dicts.  A tuple that holds one twice,
-which holds one twice, and so on, takes for ever to hash, and one in one in one ends the process.
-Here the opcodes are followed with lists that hold what an object is made of, and nothing else.
+The look tells what the pickles would grow to, and how deep.  torch runs no code out of a file, but
+it hashes the keys of dicts.  A tuple that holds one twice, which holds one twice, and so on, takes
+for ever to hash, and one in one in one ends the process.  Here the opcodes are followed with lists
+that hold what an object is made of, and nothing else.
 """
 
 import os
 import pickletools
 import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxnets.files.regular import check_zip
+from jaxnets.files.regular import check_zip, open_file
+
+# Where training scripts put the state_dict inside a larger checkpoint.
+WRAPPERS = ("net", "state_dict", "model", "model_state_dict")
+# What DataParallel and torch.compile put into names.
+WRAPPING = {"module", "_orig_mod"}
 
 _ALWAYS = 1_000_000  # objects: so many may come of a small file whose parts are shared
 _PICKLES = 5  # of the old format: magic number, protocol, system, content, storages
 _CHANGE = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 _NO_OBJECTS = {"PROTO", "FRAME"}
+
+
+def load(torch: Any, path: Path, device: Any = "cpu") -> Any:
+    """What `torch.save` wrote, of tensors and plain data; raises an exception of any kind."""
+    with open_file(path) as file:
+        check(file)
+        return torch.load(file, map_location=device, weights_only=True)
+
+
+def state_dict_in(content: Any) -> tuple[Any, dict[str, Any]]:
+    """What may be the state_dict in a checkpoint, which may be bare, and what else is in it."""
+    for key in WRAPPERS if isinstance(content, Mapping) else ():
+        if isinstance(content.get(key), Mapping):
+            return content[key], {k: v for k, v in content.items() if k != key}
+    return content, {}
+
+
+def clean_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors with names without `module.` and `_orig_mod.`.
+
+    >>> clean_names({"module._orig_mod.layer1.module.0.weight": 1})
+    {'layer1.0.weight': 1}
+    """
+    return {
+        ".".join(part for part in name.split(".") if part not in WRAPPING): value
+        for name, value in tensors.items()
+    }
 
 
 def check(file: BinaryIO) -> None:
