@@ -74,6 +74,15 @@ def test_tensorboard_events_hold_the_log(trained):
             assert values[tag, row["step"]] == pytest.approx(row[tag], rel=1e-6)
 
 
+def test_tensorboard_events_cost_no_torch(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from jaxnets.runs.log import Events; "
+        "Events(Path(sys.argv[1])).close(); assert 'torch' not in sys.modules; "
+    )
+    for then in ("", "import torch"):  # and it can be had afterwards
+        subprocess.run([sys.executable, "-c", code + then, tmp_path], check=True)
+
+
 def test_evaluate_repeats_the_figures_of_the_log(trained, command):
     rows = read_rows(trained / "metrics.jsonl")
     best = max(rows, key=lambda row: row["eval/accuracy"])
