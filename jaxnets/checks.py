@@ -4,6 +4,7 @@ Of one value, of one section of a configuration, and of a network's options.  Th
 frameworks: this module imports neither jax nor torch.
 """
 
+import ast
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,16 @@ BLOCKS = 1_000
 # What a block has at least: two BatchNorms of five; kernels may be shared.
 _TENSORS_OF_A_BLOCK, _FEW_BLOCKS = 10, 64
 MOST_PARAMETERS = 1_000_000_000
+SWITCH = dict.fromkeys(("true", "t", "1", "yes"), True)
+SWITCH |= dict.fromkeys(("false", "f", "0", "no"), False)
+"""What switches a thing on or off on a command line."""
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "numbers, as 1,2",
+}
 _MISSING = object()
 
 
@@ -92,6 +103,55 @@ def bounds(key: str, pair: Sequence[float], most: float) -> tuple[float, float]:
         fits = False
     require(fits, key, pair, f"(low, high) with 0 < low <= high <= {most:g}")
     return float(pair[0]), float(pair[1])
+
+
+def parsed(key: str, text: str, kind: type, default: Any) -> Any:
+    """A value from its text on a command line; None is taken where that is the default.
+
+    Args:
+        kind: bool, int, float, str, or tuple: of names where the default has names or nothing, of
+            whole numbers where it has no others, else of numbers.
+
+    >>> parsed("--option widths", "16,32", tuple, (64, 128))
+    (16, 32)
+    >>> parsed("--config.augment.ops", "crop,flip", tuple, ("flip",))
+    ('crop', 'flip')
+    """
+    if default is None and text.lower() == "none":
+        return None
+    names = isinstance(default, tuple) and not any(map(_is_number, default))
+    try:
+        if kind is tuple:
+            return _names(text) if names else _numbers(text, default)
+        return SWITCH[text.lower()] if kind is bool else kind(text)
+    except (LookupError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError) as e:
+        allowed = "names, as a,b, or none" if names else _KINDS[kind]
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        raise UserError(f"{key}={text}: {allowed} (default: {shown})") from e
+
+
+def _names(text: str) -> tuple[str, ...]:
+    listed = ast.literal_eval(text) if text.startswith(("(", "[")) else text.split(",")
+    found = tuple(name.strip() for name in listed)
+    return () if found == ("none",) else _all(found, map(bool, found))
+
+
+def _numbers(text: str, default: Sequence[float] | None) -> tuple[float, ...]:
+    """Whole ones where the default has no others."""
+    value = ast.literal_eval(text)
+    found = tuple(value) if isinstance(value, list | tuple) else (value,)
+    whole_alone = all(isinstance(x, int) for x in default or ())
+    return _all(found, ((type(x) is int if whole_alone else _is_number(x)) for x in found))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _all(values: tuple, fit: Iterable[bool]) -> tuple:
+    if not all(fit):
+        raise ValueError
+    return values
 
 
 class Section(NamedTuple):

@@ -19,6 +19,7 @@ from typing import Any
 
 from jaxnets import config as configs
 from jaxnets import signals
+from jaxnets.checks import SWITCH
 from jaxnets.errors import UserError, one_line, unknown
 from jaxnets.files.atomic import write_text
 
@@ -27,7 +28,6 @@ STDOUT = "-"
 
 _OVERRIDE = re.compile(r"--?(no)?config\.")
 _NEGATIVE = re.compile(r"-\.?\d")
-_SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|[Oo]ut of memory|can't allocate memory")
 _STDOUT_NAME = "the standard output"
 _MOST = 2**31 - 1
@@ -134,9 +134,9 @@ class Parser(argparse.ArgumentParser):
             seen.add(flag)
             values_of = flag if action.nargs == "+" else "an argument"
             if action.nargs == 0:
-                if value.lower() not in _SWITCH and equals:
+                if value.lower() not in SWITCH and equals:
                     self.error(f"{arg}: a switch takes no value")
-                if on and _SWITCH[value.lower() or "true"]:
+                if on and SWITCH[value.lower() or "true"]:
                     found.append(flag)
                 continue
             if not equals and _takes_next(action, rest):

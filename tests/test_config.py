@@ -236,6 +236,34 @@ def test_options_that_the_recipe_leaves_out(args, model):
     assert configs.read("quickstart", overrides).model.to_dict() == listed | model
 
 
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("--config.schedule.T_max=none", "schedule.T_max", None),
+        ("--config.schedule.T_max=7", "schedule.T_max", 7),
+        ("--config.data.dir=None", "data.dir", None),
+        ("--config.model.avg_pool_kernel_size=None", "model.avg_pool_kernel_size", None),
+        ("--config.data.cache=no", "data.cache", False),
+        ("--noconfig.data.cache", "data.cache", False),
+        ("--config.optim.nesterov", "optim.nesterov", True),
+        ("--config.optim.lr=1", "optim.lr", 1.0),
+        ("--config.augment.erasing.ratio=[.5,2]", "augment.erasing.ratio", (0.5, 2)),
+        ("--config.optim.muon.exclude=conv1, linear", "optim.muon.exclude", ("conv1", "linear")),
+        ("--config.optim.freeze=none", "optim.freeze", ()),
+    ],
+)
+def test_a_value_is_of_the_kind_of_its_default(tmp_path, override, key, value):
+    """Also where the recipe has set what is None by default."""
+    recipe = tmp_path / "recipe.py"
+    text = Path("configs/quickstart.py").read_text()
+    set_ = (
+        "    c.schedule.T_max, c.data.dir, c.model.avg_pool_kernel_size = 5, 'x', 8\n    return c"
+    )
+    recipe.write_text(text.replace("    return c", set_))
+    found = configs.flatten(configs.read(str(recipe), [override]).to_dict())[key]
+    assert (found, type(found)) == (value, type(value))
+
+
 def test_another_network_leaves_out_what_it_does_not_take(capsys):
     given = ["name=mish_se_resnet18", "num_blocks=1,1,1,1", "widths=16,16,16,16", "activation=relu"]
     config = configs.read("quickstart", [f"--config.model.{x}" for x in given])
@@ -311,10 +339,10 @@ def test_a_wheel_has_the_recipes_and_weights(tmp_path):
         ([QUICKSTART, "--wrkdir=x"], "did you mean --workdir?"),
         ([QUICKSTART, "--config.optim.lrr=1"], "did you mean --config.optim.lr?"),
         ([QUICKSTART, "--config.lr=1"], "did you mean --config.optim.lr?"),
-        ([QUICKSTART, "--config.optim.lr=fast"], "could not convert"),
+        ([QUICKSTART, "--config.optim.lr=fast"], "config.optim.lr=fast: a number (default: 0.1)"),
         ([QUICKSTART, "--config.optim.lr=nan"], "config.optim.lr=nan"),
         ([QUICKSTART, "--config.optim.lr=-1"], "config.optim.lr=-1"),
-        ([QUICKSTART, "--config.num_epochs=1.5"], "invalid literal"),
+        ([QUICKSTART, "--config.num_epochs=1.5"], "num_epochs=1.5: a whole number (default: 200)"),
         ([QUICKSTART, "--config.num_epochs=0"], "config.num_epochs=0"),
         ([QUICKSTART, "--config.batch_size=0"], "config.batch_size=0"),
         ([QUICKSTART, "--config.seed=-1"], "config.seed=-1"),

@@ -88,7 +88,7 @@ def test_recipes_and_command_lines_say_the_same(tmp_path):
         (["--config.optim.lr_scale.linear=0"], "config.optim.lr_scale.linear=0.0: a number > 0"),
         (["--config.optim.lr_scale.linear=ten"], "write it as --config.optim.lr_scale.linear=10"),
         (["--config.optim.lr_scale=10"], "write it as --config.optim.lr_scale.linear=10"),
-        (["--config.optim.freeze.conv1=1"], "write it as --config.optim.freeze=conv1,bn1"),
+        (["--config.optim.freeze.conv1=1"], "did you mean --config.optim.freeze?"),
         (["--init-strict"], "--init-strict: is about --init, which is not given"),
         (["--init=absent.pt"], "--init absent.pt: no such file"),
         (["--init=absent"], "--init absent: unknown weights 'absent'"),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxnets import checks
 from jaxnets.errors import UserError, unknown
 
 _SOURCES = Path(__file__).parent.parent / "models"
@@ -92,35 +93,10 @@ def parse_options(name: str, pairs: Sequence[str]) -> dict[str, Any]:
     known = options(name)
     for pair in pairs:
         if "=" not in pair:
-            example = next((f"{k}={_as_text(o.default)}" for k, o in known.items()), "")
-            raise UserError(f"--option {pair}: write it as K=V, for example {example}")
+            raise UserError(f"--option {pair}: write it as K=V; K is one of {', '.join(known)}")
     given = dict(pair.split("=", 1) for pair in pairs)
     check_options(name, given)
-    return {key: _parse(key, text, known[key]) for key, text in given.items()}
-
-
-def _parse(key: str, text: str, option: Option) -> Any:
-    if option.type is str:
-        return text
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError):
-        value = text
-    if value is None and option.default is None:
-        return None
-    if option.type is tuple:
-        value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        fits = all(type(v) is int for v in value)
-    else:
-        fits = type(value) is option.type or (option.type is float and type(value) is int)
-    if not fits:
-        kind = f"{option.type.__name__} (default: {_as_text(option.default)})"
-        raise UserError(f"--option {key}={text}: not of its kind, {kind}")
-    return value
-
-
-def _as_text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return {key: checks.parsed(f"--option {key}", v, *known[key]) for key, v in given.items()}
 
 
 def model_options(config: Any, data_classes: int) -> tuple[int, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Recipes: finding one by path or name, and the command line over its keys."""
 
 import difflib
+import functools
 import re
 import runpy
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxnets import checks
 from jaxnets.config.keys import default_config, default_decay, flatten, validate
 from jaxnets.config.networks import check_options, options
 from jaxnets.errors import UserError
@@ -42,66 +44,58 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Any:
 
 def _override(config: Any, overrides: Sequence[str]) -> str | None:
     """Sets the keys given; returns a note where the recipe's options do not fit the new model."""
-    import absl.flags
-    from ml_collections import config_flags
-
-    overrides = _set_parts(config.optim, overrides)
-    given = dict(_keys_given(overrides))
-    note = _switch_model(config.model, given.get("model.name") or config.model.name)
-    _list_options(config.model, given)
+    given = list(_given(overrides))
+    name = dict(given).get("model.name") or config.model.name
+    note = _switch_model(config.model, name)
+    _list_options(config.model, dict(given))
+    usual = flatten(default_config().to_dict())
+    usual |= {f"model.{k}": o.default for k, o in options(config.model.name).items()}
     keys = flatten(config.to_dict())
-    for key in given:
+    for key, text in given:
+        if key.startswith(_SCALE):
+            _set_scale(config.optim, key, text)
+            continue
         if key not in keys:
-            raise _unknown_key(key, {*keys, *(f"model.{o}" for o in options(config.model.name))})
-    values, argv = absl.flags.FlagValues(), ["jaxnets", *overrides]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    try:
-        unexpected = values(argv)[1:]
-    except absl.flags.Error as e:
-        raise UserError(f"{e} (--print-config shows all keys)") from e
-    if unexpected:
-        raise UserError(f"unexpected argument {unexpected[0]!r}: write options as --name=value")
-    config.augment.ops = _listed(config.augment.ops)
-    config.optim.muon.exclude = _listed(config.optim.muon.exclude)
-    config.optim.freeze = _listed(config.optim.freeze)
+            raise _unknown_key(key, {*keys, *usual})
+        *sections, leaf = key.split(".")
+        section = functools.reduce(getattr, sections, config)
+        kind, default = section.get_type(leaf), usual.get(key, keys[key])
+        if text is None and kind is not bool:
+            raise UserError(f"--config.{key}: give it a value, --config.{key}=VALUE")
+        value = checks.parsed(f"--config.{key}", "true" if text is None else text, kind, default)
+        with section.ignore_type():  # a recipe may have set what is None by default
+            section[leaf] = value
     return note
 
 
-def _set_parts(optim: Any, overrides: Sequence[str]) -> list[str]:
-    """Sets --config.optim.freeze=PREFIX,... and .lr_scale.PREFIX=FACTOR; returns the others.
-
-    Prefixes have dots, which absl would take for keys within keys.
-    """
-    rest, left = [], [*overrides]
+def _given(overrides: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each override's key and its text, which may stand in the argument that follows."""
+    left = [*overrides]
     while left:
         override = left.pop(0)
-        found = re.match(
-            r"--?config\.optim\.(freeze|lr_scale)(?:\.([^=]*))?(?:=(.*))?$", override, re.S
-        )
-        if found is None:
-            rest.append(override)
-            continue
-        kind, prefix, text = found.groups()
-        if text is None and left and not left[0].startswith("--"):
+        parts = re.fullmatch(r"--?(no)?config\.([^=]*)(?:=(.*))?", override, re.S)
+        if parts is None or (parts[1] and parts[3]):
+            raise UserError(f"unexpected argument {override!r}: write options as --name=value")
+        no, key, text = parts.groups()
+        if text is None and not no and left and not left[0].startswith("--"):
             text = left.pop(0)
-        if kind == "freeze" and not prefix and text:
-            optim.freeze = _listed((text,))
-            continue
-        try:
-            optim.lr_scale = {**flatten(optim.lr_scale), prefix or "": float(text or "")}
-        except ValueError:
-            prefix = None
-        if not prefix or kind == "freeze":
-            example = "freeze=conv1,bn1" if kind == "freeze" else "lr_scale.linear=10"
-            raise UserError(f"{override}: write it as --config.optim.{example}")
-    return rest
+        yield key, "false" if no else text
 
 
-def _keys_given(overrides: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Each override's key and its value, which may stand in the argument that follows."""
-    for override, following in zip(overrides, [*overrides[1:], None], strict=False):
-        if parts := re.match(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", override, re.S):
-            yield parts[1], following if parts[2] is None else parts[2]
+_SCALE = "optim.lr_scale"
+
+
+def _set_scale(optim: Any, key: str, text: str | None) -> None:
+    """--config.optim.lr_scale.PREFIX=FACTOR: a prefix may have dots, which no other key has."""
+    prefix = key.removeprefix(_SCALE).removeprefix(".")
+    try:
+        factor = float(text or "")
+    except ValueError:
+        prefix = factor = None
+    if not prefix:
+        given = key if text is None else f"{key}={text}"
+        raise UserError(f"--config.{given}: write it as --config.{_SCALE}.linear=10")
+    optim.lr_scale = {**flatten(optim.lr_scale), prefix: factor}
 
 
 def _switch_model(model: Any, name: str) -> str | None:
@@ -142,18 +136,6 @@ def _note_decay(recipe: Mapping[str, Any], optim: Any) -> None:
             f" the default for {optim.name} is {usual}",
             file=sys.stderr,
         )
-
-
-def _listed(names: Sequence[str]) -> Sequence[str]:
-    """Names as a command line gives them: "crop,flip" is two of them, and "none" is none.
-
-    >>> _listed(("crop,flip",)), _listed(("none",))
-    (('crop', 'flip'), ())
-    """
-    if not all(isinstance(name, str) for name in names):
-        return names
-    parts = tuple(part.strip() for name in names for part in name.split(","))
-    return () if parts == ("none",) else parts
 
 
 def recipes() -> dict[str, Path]:
