@@ -15,6 +15,7 @@ setup(
     package_dir=FOLDERS,
     package_data={
         "jaxnets.pretrained.files": ["index.json", "*.safetensors"],
+        "jaxnets.export.page": ["*.css", "*.html", "*.js"],
         "jaxnets.report": ["page.css"],
     },
 )

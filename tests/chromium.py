@@ -3,17 +3,23 @@
     require()
     with Chromium(profile) as browser:
         seen = browser.open(url, width=390, dark=True)
+        with browser.tab(url) as tab:
+            tab.press("Tab")
+            tab.until("document.activeElement.id === 'file'")
 
 The pages are opened as they are: nothing is added to them.
 """
 
 import base64
+import contextlib
+import functools
 import json
 import os
 import select
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +63,64 @@ class Seen(NamedTuple):
     """A PNG of the whole page."""
 
 
+_SAID = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+_KEYS = {"Tab": 9, "Enter": 13, "Space": 32, "ArrowRight": 39}
+
+
+class Tab(NamedTuple):
+    """A page that is open."""
+
+    call: Callable[..., dict[str, Any]]
+    """A method of the debugging protocol, and its parameters."""
+    events: Sequence[dict[str, Any]]
+    """What the page has done since it was opened."""
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression there; promises are waited for, errors raised."""
+        done = self.call(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            allowUnsafeEvalBlockedByCSP=False,
+        )
+        assert "exceptionDetails" not in done, done
+        return done["result"].get("value")
+
+    def until(self, condition: str, patience: float = 60.0) -> None:
+        """Waits until an expression is true there."""
+        deadline = time.monotonic() + patience
+        while not self.evaluate(condition):
+            assert time.monotonic() < deadline, condition
+            time.sleep(0.02)
+
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """Presses a key of _KEYS."""
+        text = {"Enter": "\r", "Space": " "}.get(key, "")
+        said = {
+            "key": text or key, "code": key, "windowsVirtualKeyCode": _KEYS[key],
+            "modifiers": 8 * shift,
+        }  # fmt: skip
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **said)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **said)
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Gives files to an input, as its dialog does."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in files])
+
+    def look(self) -> Seen:
+        page = self.evaluate(_LOOK)
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        return Seen(
+            page,
+            [e["params"]["request"]["url"] for e in self.events if e["method"].endswith("BeSent")],
+            [str(e["params"]) for e in self.events if e["method"] in _SAID],
+            base64.b64decode(shot),
+        )
+
+
 class Chromium:
     """A context manager; the profile is a new, empty folder."""
 
@@ -91,34 +155,33 @@ class Chromium:
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Seen:
         """Opens a page in a window of that size, on light or dark paper, and looks at it."""
+        with self.tab(url, width=width, height=height, dark=dark) as tab:
+            return tab.look()
+
+    @contextlib.contextmanager
+    def tab(
+        self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> Iterator["Tab"]:
+        """The same, to do something there."""
         target = self._send("Target.createTarget", url="about:blank")["targetId"]
         session = self._send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-        def call(method: str, **params: Any) -> dict[str, Any]:
-            return self._send(method, session, **params)
-
+        tab = Tab(functools.partial(self._send, session=session), self._events)
         for domain in ("Page", "Runtime", "Log", "Network"):
-            call(f"{domain}.enable")
+            tab.call(f"{domain}.enable")
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        call("Emulation.setDeviceMetricsOverride", **screen)
+        tab.call("Emulation.setDeviceMetricsOverride", **screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        call("Emulation.setEmulatedMedia", features=[scheme])
+        tab.call("Emulation.setEmulatedMedia", features=[scheme])
         self._events.clear()
-        call("Page.navigate", url=url)
+        tab.call("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._events.append(self._read())
-        page = call("Runtime.evaluate", expression=_LOOK, returnByValue=True)["result"]["value"]
-        shot = call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
-        events, self._events = self._events, []
-        self._send("Target.closeTarget", targetId=target)
-        return Seen(
-            page,
-            [e["params"]["request"]["url"] for e in events if e["method"].endswith("WillBeSent")],
-            [str(e["params"]) for e in events if e["method"] in _SAID],
-            base64.b64decode(shot),
-        )
+        try:
+            yield tab
+        finally:
+            self._send("Target.closeTarget", targetId=target)
 
-    def _send(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+    def _send(self, method: str, *, session: str | None = None, **params: Any) -> dict[str, Any]:
         self._count += 1
         message = {"id": self._count, "method": method, "params": params}
         message |= {} if session is None else {"sessionId": session}
@@ -140,6 +203,3 @@ class Chromium:
             self._buffer += chunk
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
-
-
-_SAID = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")

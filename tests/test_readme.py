@@ -23,7 +23,7 @@ import jaxnets
 from jaxnets.models import create_model
 from jaxnets.port import to_state_dict
 from jaxnets.runs import children
-from tests import sweep_fakes
+from tests import sweep_fakes, web_runtime
 from tests.commands import main_of
 from tests.test_architecture import RANK
 
@@ -117,6 +117,8 @@ def run(command: str, folder: Path, monkeypatch, capsys) -> str:
     if module == "jaxnets.sweep":  # its trainings have tests of their own
         monkeypatch.setattr(children, "train", sweep_fakes.train)
         args = replaced(args, {"--trials": "2"})
+    if "--page" in args:
+        web_runtime.stand_in(folder, monkeypatch)
     args = replaced(args, {"--seeds": "1"})
     if module == "jaxnets.bench":
         return run_bench(args, folder)
@@ -231,6 +233,7 @@ def test_the_other_commands():
     assert [c for c in others if not c.startswith("pip install ")] == [
         "make demo",
         "make test",
+        f"npm pack onnxruntime-web@{web_runtime.runtime.VERSION}",
         "python -m pytest parity_tests",
     ]
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]

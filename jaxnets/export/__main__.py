@@ -4,6 +4,7 @@
     python -m jaxnets.export --weights se_resnet_small --output net.pt2
     python -m jaxnets.export --weights net.pth --model resnet18 --config resnet18 --output net.pt2
     python -m jaxnets.export --verify net.onnx --workdir runs/x
+    python -m jaxnets.export --workdir runs/x --page site --runtime onnxruntime-web-1.30.0.tgz
 
 .onnx is for onnxruntime, .stablehlo for jax.export, .pt2 for torch.export.  A file takes `images`,
 uint8 (N, 32, 32, 3), and gives `logits` and `probabilities`, float32 (N, K); it holds what it was
@@ -15,6 +16,10 @@ Before it gets its name it answers 500 test images in its own runtime as JAX doe
 there is no data; none is downloaded.  --verify does so again; without the network it compares with
 the few answers of JAX that the file keeps.  A .pt2 or .stablehlo is a program: --verify only those
 that you would run.
+
+--page writes a folder for any web server: a page that classifies images in the browser by the
+.onnx, which is proved as above.  It needs the package onnxruntime-web of npm, at --runtime or in
+~/.cache/jaxnets; only the one version that is known here is taken.
 
 Exit codes: 0 written or verified, 1 the answers differ (nothing is written), 2 a mistake.
 """
@@ -50,8 +55,9 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxnets.export.write import Refused
 
+    work = _verify if args.verify else _page if args.page else _export
     try:
-        return _verify(args, config) if args.verify else _export(args, config)
+        return work(args, config)
     except Refused as e:
         print(f"refused: {e}", file=sys.stderr)
         return 1
@@ -73,6 +79,27 @@ def _export(args: argparse.Namespace, config: object) -> int:
         f"{source.model.num_classes})"
     )
     _say_verified(done.comparison, images.what)
+    return 0
+
+
+def _page(args: argparse.Namespace, config: object) -> int:
+    from jaxnets.export.files import FORMATS, require
+    from jaxnets.export.page.runtime import read_runtime
+    from jaxnets.export.page.write import write_page
+    from jaxnets.export.write import export
+
+    require((*FORMATS["onnx"].writes, *FORMATS["onnx"].runs), f"--page {args.page}")
+    runtime = read_runtime(args.runtime)
+    source, images = _source(args, config)
+    print(f"model    {source.model}")
+    exports = {"float32": lambda path: export(source, path, "onnx", images)}
+    done = write_page(args.page, exports, source.config, runtime)
+    size = sum(path.stat().st_size for path in args.page.rglob("*") if path.is_file())
+    print(
+        f"wrote    {args.page}: {size / 1e6:,.1f} MB, to be served as it is: "
+        f"python -m http.server --directory {args.page}"
+    )
+    _say_verified(done["float32"].comparison, images.what)
     return 0
 
 
@@ -136,8 +163,10 @@ def _say_verified(comparison: object, what: str) -> None:
 
 def _check_arguments(args: argparse.Namespace) -> None:
     """Before anything is imported that takes time."""
-    if (args.output is None) == (args.verify is None):
-        raise UserError("give --output FILE to write one, or --verify FILE to check one")
+    if sum(x is not None for x in (args.output, args.verify, args.page)) != 1:
+        raise UserError(
+            "give --output FILE to write one, --verify FILE to check one, or --page FOLDER"
+        )
     if args.workdir and args.weights:
         raise UserError("--workdir and --weights: the network is in one of them")
     if not (args.workdir or args.weights or args.verify):
@@ -150,6 +179,17 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"{args.overrides[0]}: overrides a recipe: name it with --config")
     if args.checkpoint and not args.workdir:
         raise UserError("--checkpoint: is about --workdir")
+    if args.page is None and args.runtime:
+        raise UserError("--runtime: is about --page")
+    if args.page is not None:
+        if args.format not in (None, "onnx") or args.input != "uint8-nhwc":
+            raise UserError(
+                "--page: runs an .onnx of images as they are; leave out --format, --input"
+            )
+        from jaxnets.export.page.folder import check_folder
+
+        check_folder(args.page, args.force)
+        return
     if args.verify:
         if not args.verify.exists():
             raise UserError(f"--verify {args.verify}: no such file")
@@ -170,6 +210,10 @@ def _parser() -> cli.Parser:
     parser.add_recipe()  # whose classes and normalisation go with --weights
     add("--output", type=Path, metavar="FILE", help="where to write; the suffix says the format")
     add("--verify", type=Path, metavar="FILE", help="check an old export instead")
+    add(
+        "--page", type=Path, metavar="FOLDER", help="write a page that runs it in a browser instead"
+    )
+    add("--runtime", type=Path, metavar="FILE.tgz", help="onnxruntime-web for it, from npm")
     add("--format", metavar="NAME", help="onnx, stablehlo, pt2 (default: by the suffix)")
     add(
         "--input",

@@ -49,14 +49,23 @@ def render(overview: Sequence[Section], chapters: Sequence[Chapter], picture: Pi
     return document(title, content)
 
 
-def document(title: str, content: Sequence[str]) -> str:
-    """A whole page of the report's look, of what stands one below the other in it."""
+def document(
+    title: str, content: Sequence[str], *, policy: str = _POLICY, style: str = "", script: str = ""
+) -> str:
+    """A whole page of the report's look, of what stands one below the other in it.
+
+    Args:
+        policy: what it may load and run.
+        style: CSS of its own.
+        script: the address of a module that it runs.
+    """
+    module = f'\n<script type="module" src="{escape(script)}"></script>' if script else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n'
-        f"<style>{_style()}</style>\n</head>\n<body>\n"
+        f"<style>{_style()}{style}</style>{module}\n</head>\n<body>\n"
         + "\n".join(content)
         + "\n</body>\n</html>\n"
     )
@@ -134,16 +143,17 @@ def _facts(run: RunData) -> str:
     }
     about = (
         f"{run.model} on {len(run.labels):,} test images of {run.source}; checkpoint "
-        f"{run.checkpoint} of {run.workdir}: step {run.step:,}, epoch {run.epoch}. {selection(run)}"
+        f"{run.checkpoint} of {run.workdir}: step {run.step:,}, epoch {run.epoch}. "
+        f"{selection(run.selected_on)}"
     )
     return f'<p class="quiet">{escape(about)}</p>{html.tiles(tiles)}'
 
 
-def selection(run: RunData) -> str:
+def selection(selected_on: str | None) -> str:
     """Which split chose the checkpoint, and what that means for the numbers."""
-    if run.selected_on is None:
+    if selected_on is None:
         return "No set chose it."
-    if run.selected_on == "val":
+    if selected_on == "val":
         return "The best checkpoint is chosen on the validation split, not on the test set."
     return (
         "The best checkpoint is chosen on the test set itself, so its test figures are a little "
