@@ -208,7 +208,9 @@ class TorchSide:
             steps_per_epoch=STEPS_PER_EPOCH,
             num_epochs=NUM_EPOCHS,
         )
-        self.task = SimpleNamespace(net=net, optimizer=made, averages={}, device="cpu")
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        parts = {"net": net, "optimizer": made, "averages": {}, "scaler": scaler}
+        self.task = SimpleNamespace(**parts, device="cpu")
 
     def step(self, i: int) -> None:
         self.task.optimizer.zero_grad()

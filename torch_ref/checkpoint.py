@@ -3,6 +3,7 @@
     net         state_dict
     optimizer   of torch_ref.optim: torch's own, the scheduler's, Lookahead's slow weights
     averages    of the weights, by kind: state_dicts of torch.optim.swa_utils.AveragedModel
+    scaler      of the loss, with float16: state_dict of torch.amp.GradScaler
     acc         test accuracy in per cent when it was last measured, else None
     epoch       complete ones
     step        optimizer steps
@@ -34,6 +35,8 @@ def save(path: Path, task: Task, rest: Mapping[str, Any]) -> None:
     content = {"net": task.net.state_dict(), "optimizer": task.optimizer.state_dict(), **rest}
     if task.averages:
         content["averages"] = {kind: a.state_dict() for kind, a in task.averages.items()}
+    if task.scaler.is_enabled():
+        content["scaler"] = task.scaler.state_dict()
     buffer = io.BytesIO()  # torch.save does not say by itself that a disk is full
     torch.save(content, buffer)
     kept = "; the one before is kept" if path.exists() else ""
@@ -58,6 +61,9 @@ def restore(path: Path, task: Task) -> dict[str, Any]:
         averages = content.pop("averages", {})
         for kind, average in task.averages.items():
             average.load_state_dict(averages[kind])
+        scaler = content.pop("scaler", {})
+        if task.scaler.is_enabled():
+            task.scaler.load_state_dict(scaler)
         _check_rest(content)
     except Exception as e:
         reason = " ".join(str(e).split())[:200]

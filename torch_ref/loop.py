@@ -61,6 +61,7 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
             return bool(stop.received) or budget.spent()
 
         while again or step < last_step:
+            lr = None
             if again:
                 speed = step * task.batch_size / max(progress.seconds, 1e-9)
             else:
@@ -85,13 +86,16 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
                 row = epoch_row(
                     step=step,
                     epoch=step // steps,
-                    lr=_lr(config, task, step) if again else lr,
+                    lr=_lr(config, task) if lr is None else lr,
                     totals=totals,
                     test=on_test,
                     val=on_val,
                     seconds=progress.seconds,
                     speed=speed,
                 )
+                if task.scaler.is_enabled():
+                    row["loss_scale"] = task.scaler.get_scale()
+                    row["overflowed_steps"] = step - task.optimizer.count
                 log.write(row)
                 totals, acc = Totals(), 100 * on_test.accuracy
                 better = result.accuracy > progress.best_accuracy
@@ -119,7 +123,7 @@ def train(config: Any, task: Task, data: Dataset, workdir: Path, *, quiet: bool 
             if ended:
                 say(console.stopped(step, last_step))
                 return 128 + stop.received if stop.received else 0
-        say(console.closing(config, progress, selected_on))
+        say(console.closing(config, progress, selected_on, step - task.optimizer.count))
         return 128 + stop.received if stop.received else 0
 
 
@@ -131,18 +135,20 @@ def _epoch(
     totals: Totals,
     ends: Callable[[], bool],
     quiet: bool,
-) -> tuple[int, Totals, float]:
+) -> tuple[int, Totals, float | None]:
     """The steps that are left of one epoch; ends early, after a step, once `ends()`.
 
-    Returns the steps done, the epoch's totals as plain numbers, and the last learning rate.
+    Returns the steps done, the epoch's totals as plain numbers, and the learning rate of the last
+    update, if there was one.
     """
     epoch, first = divmod(step, task.steps_per_epoch)
     order = epoch_order(config.seed, epoch, len(data.train_labels))
-    checked = step
+    checked, lr = step, None
     with console.EpochBar(config, epoch, first, task.steps_per_epoch, quiet) as bar:
         for done in range(first + 1, task.steps_per_epoch + 1):
-            lr = task.optimizer.lr
+            rate, updates = task.optimizer.lr, task.optimizer.count
             totals += train_step(task, step, *batch(task, data, order, done - 1))
+            lr = rate if task.optimizer.count > updates else lr
             step += 1
             ended = ends()
             every = config.progress.every_steps
@@ -157,8 +163,8 @@ def _epoch(
     return step, totals.read(), lr
 
 
-def _lr(config: Any, task: Task, step: int) -> float:
-    """The learning rate of the last of so many steps, which the optimizer no longer knows."""
+def _lr(config: Any, task: Task) -> float:
+    """The learning rate of the last update, which the optimizer no longer knows."""
     some = torch.nn.Parameter(torch.zeros(()))
     some.grad = torch.zeros(())
     optimizer = make_optimizer(
@@ -168,7 +174,7 @@ def _lr(config: Any, task: Task, step: int) -> float:
         steps_per_epoch=task.steps_per_epoch,
         num_epochs=config.num_epochs,
     )
-    for _ in range(step - 1):
+    for _ in range(task.optimizer.count - 1):
         optimizer.step()
     return optimizer.lr
 

@@ -90,6 +90,11 @@ class Optimizer:
         self.every, self.last, self.count = every, last, 0
 
     @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """For `torch.amp.GradScaler`, which calls `step` unless their gradients overflowed."""
+        return self.optimizer.param_groups
+
+    @property
     def lr(self) -> float:
         return self.optimizer.param_groups[0]["lr"]
 

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from jaxnets.augment.options import Mix
 from jaxnets.config import PARAM_DTYPES
 from jaxnets.config.averaging import Averaging
+from jaxnets.config.loss_scale import LEAST
 from torch_ref import averaging, mix, threefry
 from torch_ref.augment import Augment, augment_key, normalize
 from torch_ref.optim import Optimizer
@@ -34,7 +35,7 @@ class Task(NamedTuple):
     mean: Sequence[float]
     std: Sequence[float]
     dtype: str
-    """Of the computation: float32, float64, or bfloat16 by autocast."""
+    """Of the computation: float32, float64, or bfloat16 or float16 by autocast."""
     device: torch.device
     label_smoothing: float
     seed: int
@@ -46,6 +47,8 @@ class Task(NamedTuple):
     fixed_norms: Sequence[nn.Module] = ()
     """BatchNorm layers that keep their running statistics, and use them in training too."""
     mix: Mix | None = None
+    scaler: torch.amp.GradScaler = torch.amp.GradScaler("cpu", enabled=False)
+    """Of the loss; enabled with float16 alone."""
 
 
 class Totals(NamedTuple):
@@ -55,7 +58,7 @@ class Totals(NamedTuple):
     correct: Tensor | float = 0.0
     images: float = 0.0
     grad_norm: Tensor | float = 0.0
-    """Summed over steps, before clipping; divide by `steps`."""
+    """Summed over steps, before clipping; divide by `steps`.  0 of a step that overflowed."""
     steps: float = 0.0
 
     def __add__(self, other: "Totals") -> "Totals":
@@ -98,11 +101,16 @@ def train_step(task: Task, step: int, images: Tensor, labels: Tensor) -> Totals:
         weight = drawn.weight.to(labels.device)
         labels = torch.where(weight < 0.5, labels.roll(1), labels)  # accuracy is against these
     loss = F.cross_entropy(logits, wanted, label_smoothing=task.label_smoothing)
-    task.optimizer.zero_grad()
-    loss.backward()
+    optimizer, scaler = task.optimizer, task.scaler
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
     grads = [p.grad for p in task.net.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(grads)
-    task.optimizer.step()
+    norm, updates = torch.nn.utils.get_total_norm(grads), optimizer.count
+    scaler.step(optimizer)
+    if optimizer.count == updates and scaler.get_scale() >= LEAST:
+        norm = torch.zeros_like(norm)
+    scaler.update()
     averaging.follow(task.averaging, task.averages, step + 1, task.net)
     return Totals(
         loss=loss.detach().double() * len(labels),
@@ -145,7 +153,9 @@ def _logits(task: Task, images: Tensor, drawn: mix.Drawn | None = None) -> Tenso
 
 def autocast(task: Task) -> torch.autocast:
     """Within it the network computes in the task's dtype."""
-    return torch.autocast(task.device.type, torch.bfloat16, enabled=task.dtype == "bfloat16")
+    lower = PARAM_DTYPES[task.dtype] != task.dtype
+    dtype = getattr(torch, task.dtype) if lower else None
+    return torch.autocast(task.device.type, dtype, enabled=lower)
 
 
 def inputs(task: Task, images: Tensor, drawn: mix.Drawn | None = None) -> Tensor:

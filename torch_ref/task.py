@@ -11,6 +11,7 @@ from jaxnets import checks
 from jaxnets.augment.options import read_mix
 from jaxnets.config import model_options
 from jaxnets.config.averaging import averaging
+from jaxnets.config.loss_scale import read_loss_scaling
 from jaxnets.config.muon import check_kernels
 from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset
@@ -71,7 +72,8 @@ def build(
             steps_per_epoch=steps,
             num_epochs=config.num_epochs,
         )
-    averages = averaging(config.optim, steps)
+    averages, scaling = averaging(config.optim, steps), read_loss_scaling(config)
+    scale = {"enabled": False} if scaling is None else scaling._asdict()
     return Task(
         net=net,
         averaging=averages,
@@ -88,6 +90,7 @@ def build(
         batch_size=config.batch_size,
         steps_per_epoch=steps,
         mix=mix,
+        scaler=torch.amp.GradScaler(device.type, **scale),
     )
 
 

@@ -5,11 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxnets import checks
-from jaxnets.config import averaging
+from jaxnets.config import averaging, loss_scale
 from jaxnets.errors import UserError, unknown
 
 # The dtypes to compute in, and those of the parameters then.
-PARAM_DTYPES = {"float32": "float32", "bfloat16": "float32", "float64": "float64"}
+PARAM_DTYPES = {
+    "float32": "float32",
+    "bfloat16": "float32",
+    "float16": "float32",
+    "float64": "float64",
+}
 # config.optim.muon, as torch.optim.Muon has it but for the weight decay.
 MUON = {
     "momentum": 0.95,
@@ -92,6 +97,7 @@ def default_config() -> Any:
     o.ema = ConfigDict({"decay": config_dict.placeholder(float), "warmup": True})
     o.swa = ConfigDict({"from_epoch": config_dict.placeholder(int), "every": 1})  # ends of epochs
     o.average_statistics = "recompute"  # of their BatchNorms: recompute, average
+    o.loss_scale = ConfigDict(loss_scale.LossScaling()._asdict())  # with dtype=float16
     o.freeze = ()  # prefixes of PyTorch's names: conv1, residual_layers.0; what begins so stays
     o.lr_scale = {}  # of the same prefixes, factors of the learning rate: {"linear": 10.0}
 
@@ -113,7 +119,7 @@ def default_config() -> Any:
     c.batch_size, c.eval_batch_size = 128, 500
     c.num_epochs = 200
     c.seed = 0
-    c.dtype = "float32"  # of the computation: float32, bfloat16, float64
+    c.dtype = "float32"  # of the computation: float32, bfloat16, float16, float64
     c.parallel = "jit"  # jit; pmap: the same numbers, for code that still needs it
     c.devices = config_dict.placeholder(int)  # None: all of this machine's
     c.epoch_in_one_call = config_dict.placeholder(bool)  # many steps; None: not on a CPU
@@ -194,6 +200,7 @@ def validate(config: Any) -> None:
         checks.number("config.stop_after_minutes", config.stop_after_minutes, "(0, inf)")
     _check_parts(config.optim)
     averaging.check(config)
+    loss_scale.read_loss_scaling(config)
     if config.eval_weights == "slow" and not config.optim.lookahead.enabled:
         raise UserError("config.eval_weights=slow: only with config.optim.lookahead.enabled=True")
     for key in ("mean", "std"):

@@ -1,7 +1,7 @@
 """Optimizers and learning rates with PyTorch's semantics, as optax transformations.
 
-Imports errors, Muon's options and the maxima that keep NaN; training calls it, and port for the
-optimizers' states.
+Imports errors, options from config and the maxima that keep NaN; training calls it, and port for
+the optimizers' states.
 
 >>> optimizer = make_optimizer(
 ...     config.optim, config.schedule, steps_per_epoch=391, num_epochs=200

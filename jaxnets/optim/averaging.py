@@ -9,6 +9,7 @@ import optax
 
 from jaxnets.config.averaging import KINDS, Averaging
 from jaxnets.errors import UserError
+from jaxnets.optim import loss_scale
 from jaxnets.optim.transforms import slow_weights
 
 Arrays = dict[str, jax.Array]
@@ -26,7 +27,7 @@ class Average(NamedTuple):
 
 
 class AveragedState(NamedTuple):
-    """averages: by kind, "ema" and "swa"; inner: the optimizer's own state."""
+    """averages: by kind, "ema" and "swa"; inner: the optimizer's state."""
 
     averages: dict[str, Average]
     inner: optax.OptState
@@ -87,7 +88,7 @@ def _follow(
 
 
 def inner_state(opt_state: Any) -> Any:
-    """The optimizer's own state, or as a checkpoint has it, without averages."""
+    """The optimizer's state, or as a checkpoint has it, without averages."""
     if isinstance(opt_state, Mapping):
         return opt_state["inner"] if "averages" in opt_state else opt_state
     return opt_state.inner if isinstance(opt_state, AveragedState) else opt_state
@@ -120,5 +121,5 @@ def evaluated(
         mine = (average["params"], average["stats"]) if stored else average[1:]
         return {**params, **mine[0]}, mine[1]
     if kind == "slow":
-        return {**params, **slow_weights(inner_state(opt_state))}, stats
+        return {**params, **slow_weights(loss_scale.inner_state(inner_state(opt_state)))}, stats
     return params, stats

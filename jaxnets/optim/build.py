@@ -8,9 +8,11 @@ import optax
 
 from jaxnets import checks
 from jaxnets.checks import Section
+from jaxnets.config.loss_scale import LossScaling
 from jaxnets.config.muon import kernels, read_muon
 from jaxnets.errors import UserError
 from jaxnets.optim import schedules, transforms
+from jaxnets.optim.loss_scale import loss_scaled
 from jaxnets.optim.muon import muon
 from jaxnets.optim.schedules import Schedule
 
@@ -22,7 +24,8 @@ class Optimizer(NamedTuple):
     """What a train step and its log need: the transformation, and its curves by step.
 
     tx: its state is always (EmptyState, EmptyState, SgdState | AdamState | MuonState), of clipping,
-    coupled decay and the optimizer proper; with Lookahead, LookaheadState(count, slow, that).
+    coupled decay and the optimizer proper; with Lookahead, LookaheadState(count, slow, that); and
+    under loss scaling that in a LossScaleState.
     lr: step -> learning rate.
     momentum: step -> momentum (Adam: beta1) where it is scheduled, else None.
     """
@@ -39,6 +42,7 @@ def make_optimizer(
     steps_per_epoch: int,
     num_epochs: int,
     scales: Mapping[str, float] | None = None,
+    loss_scaling: LossScaling | None = None,
 ) -> Optimizer:
     """The optimizer of a recipe: clip, add coupled weight decay, momentum, times -lr, Lookahead.
 
@@ -54,6 +58,7 @@ def make_optimizer(
 
     Args:
         scales: factors of the learning rate, by the parameters' names, where they are not 1.
+        loss_scaling: what leaves steps out whose gradients overflow; None: nothing does.
 
     Raises UserError naming the key and its allowed values.
     """
@@ -73,6 +78,8 @@ def make_optimizer(
     if scales:
         core = transforms.scaled(core, scales)
     tx = _lookahead(optim, optax.chain(_clip(optim), coupled, core))
+    if loss_scaling is not None:
+        tx = loss_scaled(tx, loss_scaling)
     return Optimizer(tx, lr, momentum)
 
 

@@ -79,7 +79,7 @@ def compare(config: Any, steps: int, seen: Callable[[Row], None] = lambda row: N
             epoch, index = divmod(step, task.steps_per_epoch)
             order = epoch_order(task.seed, epoch, len(data.train_labels))
             images, labels = batch(twin, data, order, index)
-            lrs = float(task.optimizer.lr(step)), twin.optimizer.lr
+            lrs = float(task.optimizer.lr(state.updates)), twin.optimizer.lr
             force_masks(twin.net, masks(step, tuple(images.shape)))
             state, in_jax = jax_step(state, zero, *arrays, order, size=len(labels))
             in_torch = torch_step(twin, step, images, labels)

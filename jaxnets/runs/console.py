@@ -125,10 +125,16 @@ def trained_already(config: Any, step: int, workdir: Path) -> str:
     return f"already trained: {config.num_epochs} epochs, {step} steps in {workdir}"
 
 
-def closing(config: Any, progress: Progress, selected_on: str = "test") -> str:
-    """What came out; `selected_on` is the split that chose the best checkpoint."""
+def closing(config: Any, progress: Progress, selected_on: str = "test", overflowed: int = 0) -> str:
+    """What came out.
+
+    Args:
+        selected_on: the split that chose the best checkpoint.
+        overflowed: steps that loss scaling left out.
+    """
     split = {"val": "validation"}.get(selected_on, selected_on)
     skipped = f"; {progress.skipped} steps skipped" if progress.skipped else ""
+    skipped += f"; {overflowed} steps overflowed float16" if overflowed else ""
     return (
         f"done: {config.num_epochs} epochs in {clock(progress.seconds)}; best {split} accuracy "
         f"{progress.best_accuracy:.2%} at step {progress.best_step}{skipped}"

@@ -198,7 +198,8 @@ class _Loop:
         if log is not None:
             log.images(at.step, self._end_images)
         self.checkpoints.wait()
-        self.say(console.closing(config, at.progress, self.selected_on))
+        overflowed = at.step - at.state.updates
+        self.say(console.closing(config, at.progress, self.selected_on, overflowed))
         self.say(f"next: python -m jaxnets.evaluate --workdir {shlex.quote(str(self.workdir))}")
         return self._exit_code()
 
@@ -266,13 +267,14 @@ class _Loop:
         row = epoch_row(
             step=at.step,
             epoch=at.step // task.steps_per_epoch,
-            lr=task.optimizer.lr(at.step - 1),
+            lr=task.optimizer.lr(max(at.state.updates, 1) - 1),
             totals=totals,
             test=test,
             val=val,
             seconds=at.progress.seconds,
             speed=speed,
         )
+        row |= at.state.scaling
         if config.on_nan == "restore":
             row["skipped_steps"] = at.progress.skipped
         if log is not None:

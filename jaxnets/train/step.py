@@ -14,7 +14,7 @@ from jaxnets.augment.pipeline import Augment, augment_key, normalize
 from jaxnets.config.averaging import Averaging
 from jaxnets.devices.layout import Layout
 from jaxnets.models.functional import Arrays, Network
-from jaxnets.optim import Optimizer
+from jaxnets.optim import Optimizer, loss_scale
 from jaxnets.optim import averaging as averages
 
 # Keeps the keys of the dropout masks apart from those of the augmentation.
@@ -31,6 +31,16 @@ class TrainState(NamedTuple):
     """BatchNorm's running statistics."""
     opt_state: optax.OptState
 
+    @property
+    def scaling(self) -> dict[str, float]:
+        """What dynamic loss scaling has come to, loss_scale and overflowed_steps; empty without."""
+        return loss_scale.figures(averages.inner_state(self.opt_state))
+
+    @property
+    def updates(self) -> int:
+        """The steps but those that overflowed: the position of the schedule."""
+        return int(self.step) - self.scaling.get("overflowed_steps", 0)
+
 
 class Totals(NamedTuple):
     """Sums over the images seen so far: they stay on the device until somebody asks."""
@@ -39,7 +49,7 @@ class Totals(NamedTuple):
     correct: jax.Array
     images: jax.Array
     grad_norm: jax.Array
-    """Summed over steps, before clipping; divide by `steps`."""
+    """Summed over steps, before clipping; divide by `steps`.  0 of a step that overflowed."""
     steps: jax.Array
 
     @staticmethod
@@ -115,6 +125,7 @@ def update(
     size = labels.shape[0] if size is None else size
     valid = jnp.ones(labels.shape, bool) if mask is None else mask
     trained = network.trained(state.params)
+    before = averages.inner_state(state.opt_state)
 
     def loss_fn(trained: Arrays):
         logits, stats = network.apply(
@@ -131,14 +142,17 @@ def update(
             weight = pairs[1].astype(losses.dtype)
             losses = weight * losses
             losses += (1 - weight) * cross_entropy(logits, pairs[0], label_smoothing)
-        return jnp.where(valid, losses, 0).sum() / size, (logits, stats)
+        loss = jnp.where(valid, losses, 0).sum() / size
+        return loss_scale.scaled(before, loss), (loss, logits, stats)
 
-    (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+    grads, (loss, logits, stats) = jax.grad(loss_fn, has_aux=True)(trained)
     wanted = labels if pairs is None else jnp.where(pairs[1] < 0.5, pairs[0], labels)
     correct = ((logits.argmax(1) == wanted) & valid).sum()
     if axis_name is not None:
         loss, correct, grads = jax.lax.psum((loss, correct, grads), axis_name)
-    updates, opt_state = tx.update(grads, averages.inner_state(state.opt_state), trained)
+    grads = loss_scale.unscaled(before, grads)
+    updates, opt_state = tx.update(grads, before, trained)
+    grad_norm = loss_scale.logged_norm(before, opt_state, optax.tree.norm(grads))
     # PyTorch gives a parameter that nothing reads no gradient, so not even decay changes it.
     updates = {
         name: jnp.zeros_like(u) if name.startswith(network.unused) else u
@@ -153,7 +167,7 @@ def update(
         loss=loss * size,
         correct=correct,
         images=jnp.float32(size),
-        grad_norm=optax.tree.norm(grads),
+        grad_norm=grad_norm,
         steps=jnp.float32(1),
     )
     return TrainState(state.step + 1, state.params | trained, stats, opt_state), totals

@@ -14,6 +14,7 @@ from jaxnets.augment.options import read_mix
 from jaxnets.augment.pipeline import make_augment
 from jaxnets.config import PARAM_DTYPES, model_options
 from jaxnets.config.averaging import averaging
+from jaxnets.config.loss_scale import read_loss_scaling
 from jaxnets.config.muon import check_kernels
 from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset, load
@@ -108,6 +109,7 @@ def build(
         steps_per_epoch=steps,
         num_epochs=config.num_epochs,
         scales=found.scales,
+        loss_scaling=read_loss_scaling(config),
     )
     _check_size(config, network, params, stats, data.train_images.shape[1:])
     task = Task(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ref.models.layers import Dropout
+from torch_ref.models.layers import Classifier, Dropout
 
 STEM_WIDTH = 16
 SHARED_STAGES = {"none": (), "third": (2,), "second_third": (1, 2), "all": (0, 1, 2)}
@@ -100,7 +100,7 @@ class DenseSEResNet(nn.Module):
                 _share_kernel(layer)
             setattr(self, f"layer{stage + 1}", layer)
         self.dropout = Dropout(drop)
-        self.fc = nn.Linear(in_channels, num_classes)
+        self.fc = Classifier(in_channels, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)

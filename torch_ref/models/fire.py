@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ref.models.layers import Dropout
+from torch_ref.models.layers import Classifier, Dropout
 
 
 def conv_bn_relu(in_channels: int, channels: int, kernel_size: int = 3) -> list[nn.Module]:
@@ -57,4 +57,4 @@ class ResidualBlock(nn.Module):
 
 def classifier(features: int, num_classes: int, drop: float) -> nn.Sequential:
     """(N, C, H, W) -> (N, num_classes), C H W = features: flatten, dropout, linear."""
-    return nn.Sequential(nn.Flatten(), Dropout(drop), nn.Linear(features, num_classes))
+    return nn.Sequential(nn.Flatten(), Dropout(drop), Classifier(features, num_classes))

@@ -16,3 +16,13 @@ class Dropout(nn.Dropout):
         if self.forced is None or not self.training or self.p == 0:
             return super().forward(x)
         return torch.where(self.forced, x / (1 - self.p), 0)
+
+
+class Classifier(nn.Linear):
+    """The last layer: its logits are float32 at least, also where autocast computes in less."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))

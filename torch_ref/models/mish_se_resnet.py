@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from torch_ref.models.layers import Dropout
+from torch_ref.models.layers import Classifier, Dropout
 
 ACTIVATIONS = {"mish": nn.Mish, "relu": nn.ReLU}
 
@@ -96,7 +96,7 @@ class MishSEResNet18(nn.Module):
                 in_channels = channels
             setattr(self, f"layer{stage + 1}", layer)
         self.dropout = Dropout(drop)
-        self.fc = nn.Linear(in_channels, num_classes)
+        self.fc = Classifier(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.bn1(self.conv1(x)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ref.models.layers import Dropout
+from torch_ref.models.layers import Classifier, Dropout
 
 
 class BasicBlock(nn.Module):
@@ -53,7 +53,7 @@ class ResNet18(nn.Module):
                 in_channels = channels
             setattr(self, f"layer{stage + 1}", layer)
         self.dropout = Dropout(drop)
-        self.linear = nn.Linear(in_channels, num_classes)
+        self.linear = Classifier(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ref.models.layers import Dropout
+from torch_ref.models.layers import Classifier, Dropout
 
 
 class SEBlock(nn.Module):
@@ -102,7 +102,7 @@ class SEResNet(nn.Module):
             self.residual_layers.append(layer)
         self.avg_pool = nn.AvgPool2d(avg_pool_kernel_size or 32 // 2 ** (len(num_blocks) - 1))
         self.dropout = Dropout(drop)
-        self.linear = nn.Linear(in_channels, num_classes)
+        self.linear = Classifier(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.seblock(F.relu(self.bn1(self.conv1(x))))

@@ -143,6 +143,7 @@ def compare_runs(back: TrainingRun, run: TrainingRun) -> None:
     arrays, meant = _arrays(back), _arrays(run)
     same = arrays.keys() == meant.keys() and back.step == run.step
     same = same and (back.model, back.totals, back.rest) == (run.model, run.totals, run.rest)
+    same = same and back.loss_scale == run.loss_scale
     if not same or configs.to_json(back.config) != configs.to_json(run.config):
         raise UserError("reading it back gave another run; is the disk sound?")
     for kind, values in meant.items():

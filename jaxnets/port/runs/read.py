@@ -15,16 +15,19 @@ import numpy as np
 
 from jaxnets import config as configs
 from jaxnets.checkpoints import store as checkpoints
+from jaxnets.config.loss_scale import read_loss_scaling
 from jaxnets.config.parts import parts
 from jaxnets.errors import UserError, one_line
 from jaxnets.models.torch_names import Slot, StateDict, parameter_names, parameters
 from jaxnets.optim.averaging import averages_of, inner_state
+from jaxnets.optim.loss_scale import inner_state as unscaled_state
 from jaxnets.port import adapters, files, orbax
 from jaxnets.port.adapters import fit
 from jaxnets.port.files import to_numpy
 from jaxnets.port.guess import Model, describe, never_read, num_classes
-from jaxnets.port.runs import averages, optimizer
+from jaxnets.port.runs import averages, loss_scale, optimizer
 from jaxnets.port.runs.averages import Averaged
+from jaxnets.port.runs.loss_scale import LossScale
 from jaxnets.port.runs.optimizer import OptimizerState
 from jaxnets.runs.log import METRICS, Progress, read_rows
 from jaxnets.runs.workdir import CONFIG, read_config
@@ -45,11 +48,13 @@ class TrainingRun(NamedTuple):
     """Plain data: epoch, class_names, progress, acc, and what else a trainer noted."""
     averages: Mapping[str, Averaged] = {}
     """Of the weights, by kind."""
+    loss_scale: LossScale | None = None
+    """Of a computation in float16."""
 
     @property
     def step(self) -> int:
-        """Optimizer steps done."""
-        return self.optimizer.count
+        """Steps done, those of the optimizer and those that overflowed."""
+        return self.optimizer.count + (self.loss_scale.overflowed if self.loss_scale else 0)
 
     @property
     def entries(self) -> list[Slot]:
@@ -116,9 +121,11 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
     entries = describe(model, len(tensors))
     weights = fit(orbax.by_torch_name(tensors, model), entries)
     kept, inner = averages_of(state["opt_state"]), inner_state(state["opt_state"])
-    found = optimizer.from_jax(inner, trained(config, entries)[0])
-    if int(state["step"]) != found.count:
-        raise UserError(f"its step {int(state['step'])} is not the optimizer's {found.count}")
+    found = optimizer.from_jax(unscaled_state(inner), trained(config, entries)[0])
+    scale = loss_scale.from_jax(inner)
+    made = int(state["step"]) - (scale.overflowed if scale else 0)
+    if made != found.count:
+        raise UserError(f"its step {made} is not the optimizer's {found.count}")
     sums = tuple(float(totals[name]) for name in Totals._fields)
     # jaxnets.train keeps them in float32; those of torch_ref.train went along, see `write_workdir`.
     exact = meta.pop("totals", None)
@@ -126,7 +133,7 @@ def _read_workdir(workdir: Path, checkpoint: str) -> Source:
         sums = _numbers(exact)
     meta.pop("config", None)
     kept = averages.from_jax(kept, tensors, model, entries)
-    run = _settle(TrainingRun(model, config, weights, found, sums, meta, kept), entries)
+    run = _settle(TrainingRun(model, config, weights, found, sums, meta, kept, scale), entries)
     return Source(run, str(workdir / CONFIG), [], workdir / METRICS)
 
 
@@ -156,7 +163,11 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
     except Exception as e:
         raise UserError(f"its optimizer cannot be read ({one_line(e)})") from e
     count = content.pop("step", None) if step is None else step
-    found = optimizer.from_torch(state, names, count if isinstance(count, int) else None)
+    count = count if isinstance(count, int) else None
+    scaler = content.pop("scaler", None)
+    # Under loss scaling the optimizer may have made fewer steps.
+    found = optimizer.from_torch(state, names, None if scaler else count)
+    scale = loss_scale.from_torch(scaler, 0 if count is None else count - found.count)
     moments = {kind: plan.adapt(values) for kind, values in found.moments.items()}
     slow = None if found.slow is None else plan.adapt(found.slow)
     sums = content.pop("totals", None)
@@ -170,6 +181,7 @@ def _read_file(path: Path, config: Any, step: int | None) -> Source:
         totals=(0.0,) * len(Totals._fields) if sums is None else _numbers(sums),
         rest=rest,
         averages=kept,
+        loss_scale=scale,
     )
     detected_from = "--config" if own is None else "the configuration in it"
     return Source(_settle(run, entries), detected_from, plan.notes(shapes), path.parent / METRICS)
@@ -265,6 +277,7 @@ def _settle(run: TrainingRun, entries: list[Slot]) -> TrainingRun:
     config = run.config
     state = optimizer.settled(run.optimizer, config.optim, config.schedule, run.weights, skip)
     optimizer.check(state, config, run.weights, params, skip)
+    loss_scale.check(run.loss_scale, read_loss_scaling(config), config.dtype)
     acc = run.rest.get("acc")
     kept = averages.settled(run.averages, config.optim, run.weights)
     return run._replace(optimizer=state, averages=kept, rest={**run.rest, "acc": acc})

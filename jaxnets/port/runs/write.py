@@ -11,13 +11,14 @@ import numpy as np
 
 from jaxnets import config as configs
 from jaxnets.checkpoints import store as checkpoints
+from jaxnets.config.loss_scale import read_loss_scaling
 from jaxnets.data import load
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.errors import UserError
 from jaxnets.optim import make_optimizer
 from jaxnets.port import orbax
 from jaxnets.port.files import require_torch, save_torch, to_tensors
-from jaxnets.port.runs import averages, optimizer
+from jaxnets.port.runs import averages, loss_scale, optimizer
 from jaxnets.port.runs.read import TrainingRun, trained
 from jaxnets.runs.log import METRICS, read_rows
 from jaxnets.runs.workdir import CHECKPOINTS, CONFIG
@@ -52,9 +53,14 @@ def _jax_checkpoint(run: TrainingRun) -> tuple[tuple[TrainState, Totals], dict[s
             parts["stats"][name] = value.astype(np.int32)
     params, _ = trained(run.config, entries)
     state = optimizer.to_jax(run.optimizer, params, run.weights)
+    state = loss_scale.to_jax(run.loss_scale, state)
     config = run.config
     tx = make_optimizer(
-        config.optim, config.schedule, steps_per_epoch=1, num_epochs=config.num_epochs
+        config.optim,
+        config.schedule,
+        steps_per_epoch=1,
+        num_epochs=config.num_epochs,
+        loss_scaling=read_loss_scaling(config),
     ).tx
     wanted = jax.eval_shape(tx.init, {slot.path: parts["params"][slot.path] for slot in params})
     if jax.tree.structure(wanted) != jax.tree.structure(state):
@@ -75,12 +81,17 @@ def write_file(path: Path, run: TrainingRun, log: Path) -> None:
         "net": to_tensors(run.weights),
         "optimizer": _tensors(state),
         **({"averages": averages.to_torch(run.averages)} if run.averages else {}),
+        **({"scaler": _scaler(run)} if run.loss_scale else {}),
         **run.rest,
         "step": run.step,
         "config": _tuples(run.config.to_dict()),
         "totals": list(run.totals),
     }
     save_torch(path, content)
+
+
+def _scaler(run: TrainingRun) -> dict[str, Any]:
+    return loss_scale.to_torch(run.loss_scale, read_loss_scaling(run.config))
 
 
 def write_torch_workdir(path: Path, run: TrainingRun, best: TrainingRun | None, log: Path) -> None:
@@ -99,7 +110,7 @@ def _note(workdir: Path, run: TrainingRun, log: Path) -> None:
 
 
 def _fresh(run: TrainingRun, log: Path) -> dict[str, Any]:
-    """The state_dict of a fresh optimizer of the twin, its scheduler advanced to the run's step."""
+    """The state_dict of a fresh optimizer of the twin, its scheduler advanced to its step."""
     import torch
 
     import torch_ref.optim
@@ -117,7 +128,7 @@ def _fresh(run: TrainingRun, log: Path) -> dict[str, Any]:
         raise UserError(f"config.optim or config.schedule: {' '.join(str(e).split())}") from e
     with warnings.catch_warnings(action="ignore"):  # that the optimizer has made no step
         # Each rate follows from the last, so the scheduler makes every step, as in training.
-        for _ in range(int(min(run.step // made.every, made.last))):
+        for _ in range(int(min(run.optimizer.count // made.every, made.last))):
             made.scheduler.step()
     return made.state_dict()
 
