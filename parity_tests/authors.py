@@ -15,10 +15,15 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    LinearLR,
     MultiStepLR,
     OneCycleLR,
+    SequentialLR,
 )
+from torch.optim.swa_utils import AveragedModel
 
+from jaxnets.augment.options import Mix
+from torch_ref import mix, threefry
 from torch_ref.augment import augment_key, make_augment
 
 Scheduler = Callable[[torch.optim.Optimizer, int, int], Any]
@@ -64,6 +69,10 @@ class Recipe(NamedTuple):
     smoothing: float = 0.0
     anew: bool = False
     """The scheduler is made again at the start of every epoch."""
+    mix: str | None = None
+    """cutmix or mixup of half of the batches, lambda uniform."""
+    average: float | None = None
+    """The decay of an exponential average of the weights, which then is evaluated."""
 
 
 def normalized(recipe: Recipe, images: Tensor) -> Tensor:
@@ -74,15 +83,22 @@ def normalized(recipe: Recipe, images: Tensor) -> Tensor:
 
 
 def train(
-    recipe: Recipe, net: nn.Module, epochs: Sequence[Sequence[tuple[Tensor, Tensor]]]
-) -> list[dict[str, float]]:
-    """Trains on the uint8 batches of each epoch; returns what a log says of each epoch."""
+    recipe: Recipe,
+    net: nn.Module,
+    epochs: Sequence[Sequence[tuple[Tensor, Tensor]]],
+    classes: int,
+) -> tuple[list[dict[str, float]], nn.Module]:
+    """Trains on the uint8 batches of each epoch.
+
+    Returns what a log says of each epoch, and the network to evaluate.
+    """
     steps = len(epochs[0])
     augment = make_augment(recipe.augment)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
     fast = recipe.optimizer(net.parameters())
     optimizer = Lookahead(fast, k=5, alpha=0.5) if recipe.lookahead else fast
     scheduler = recipe.scheduler(fast, len(epochs), steps)
+    average = averaged(net, recipe.average) if recipe.average else None
     rows, step = [], 0
     for epoch, batches in enumerate(epochs):
         if recipe.anew and epoch > 0:
@@ -90,10 +106,12 @@ def train(
         losses = correct = images_seen = norms = 0.0
         net.train()
         for images, labels in batches:
-            x = normalized(recipe, augment(augment_key(0, step), images))
+            x, wanted = normalized(recipe, augment(augment_key(0, step), images)), labels
+            if recipe.mix is not None:
+                x, wanted, labels = mixed(recipe.mix, step, x, labels, classes)
             fast.zero_grad()
             logits = net(x)
-            loss = criterion(logits, labels)
+            loss = criterion(logits, wanted)
             loss.backward()
             gradients = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
             norms += torch.cat(gradients).norm().item()
@@ -101,6 +119,8 @@ def train(
                 nn.utils.clip_grad_value_(net.parameters(), recipe.clip)
             lr = fast.param_groups[0]["lr"]
             optimizer.step()
+            if average is not None:
+                average.update_parameters(net)
             if recipe.per == "step":
                 scheduler.step()
             losses += loss.item() * len(labels)
@@ -111,7 +131,26 @@ def train(
             scheduler.step()
         row = {"lr": lr, "train/loss": losses / images_seen, "grad_norm": norms / steps}
         rows.append(row | {"train/accuracy": correct / images_seen})
-    return rows
+    return rows, net if average is None else average.module
+
+
+def averaged(net: nn.Module, decay: float) -> AveragedModel:
+    """Its exponential average, BatchNorm's statistics too; the first weights weigh less."""
+
+    def mean(old: Tensor, new: Tensor, n: Tensor) -> Tensor:
+        d = min(decay, (1 + int(n)) / (10 + int(n)))
+        return d * old + (1 - d) * new if new.is_floating_point() else new
+
+    return AveragedModel(net, avg_fn=mean, use_buffers=True)
+
+
+def mixed(kind: str, step: int, x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, ...]:
+    """A batch (n, 3, H, W) mixed, the probabilities to learn, and the labels that weigh most."""
+    u = torch.as_tensor(threefry.uniform(mix.mix_key(0, step), (len(x), 5)))[:1].expand(len(x), 5)
+    drawn = mix.draw(Mix(kind, alpha=1.0, p=0.5, per_image=False), u, *x.shape[2:])
+    x = mix.apply(x.permute(0, 2, 3, 1), drawn).permute(0, 3, 1, 2)
+    likeliest = torch.where(drawn.weight < 0.5, labels.roll(1), labels)
+    return x, mix.targets(labels, drawn, classes), likeliest
 
 
 def rates(recipe: Recipe, steps: int) -> list[tuple[float, float]]:
@@ -150,6 +189,14 @@ def one_cycle(max_lr: float, planned: int | None = None, **options: Any) -> Sche
     )
 
 
+def warm_cosine(optimizer: torch.optim.Optimizer, epochs: int, steps: int) -> Any:
+    """Up from a hundredth in five epochs, or half of them, then down to 0; by steps."""
+    warm = int(min(5, epochs / 2) * steps)
+    rise = LinearLR(optimizer, start_factor=0.01, total_iters=warm)
+    fall = CosineAnnealingLR(optimizer, epochs * steps - warm)
+    return SequentialLR(optimizer, [rise, fall], [warm])
+
+
 FLIP = Options(p=0.5)
 CROP_AND_FLIP = Options(ops=("crop", "flip"), crop=Options(padding=4), flip=FLIP)
 S3_AUGMENT = Options(
@@ -178,6 +225,12 @@ FAST_AUGMENT = Options(
     crop=Options(padding=4),
     flip=FLIP,
     erasing=Options(p=0.5, scale=(0.02, 0.1), ratio=(0.3, 3.3)),
+)
+BEST_AUGMENT = Options(
+    ops=("crop", "flip", "auto_augment"),
+    crop=Options(padding=4),
+    flip=FLIP,
+    auto_augment=Options(policy="cifar10"),
 )
 
 S3_BASIC = Recipe(
@@ -220,6 +273,9 @@ RESNET18 = Recipe(
 )  # fmt: skip
 FAST = one_cycle(0.4, pct_start=0.25, cycle_momentum=False)
 SMALL = one_cycle(0.2, pct_start=0.2, cycle_momentum=False)
+BEST = {"scheduler": warm_cosine, "per": "step", "mix": "cutmix", "average": 0.999}
+BEST |= {"batch_size": 128, "lookahead": False, "smoothing": 0.0, "augment": BEST_AUGMENT}
+BEST_V = BEST | {"optimizer": sgd(0.1, nesterov=True), "epochs": 200}
 V5_FAST = one_cycle(0.2, pct_start=0.25, cycle_momentum=False)
 
 RECIPES = {
@@ -262,5 +318,21 @@ RECIPES = {
     "cifar100_fast:documented": S0_V5._replace(
         optimizer=sgd(0.1, nesterov=True), scheduler=V5_FAST, batch_size=512, epochs=40,
         augment=CROP_AND_FLIP,
+    ),
+    "se_resnet_best:documented": S3_BASIC._replace(
+        **BEST, optimizer=sgd(0.1, nesterov=True), epochs=300, clip=None
+    ),
+    "mish_best:documented": S1._replace(
+        **BEST, options={"drop": 0.2}, optimizer=sgd(0.1, nesterov=True), epochs=300
+    ),
+    "dense_best:documented": S3_DENSE._replace(**BEST, optimizer=sgd(0.05, nesterov=True)),
+    "cifar100_best:v1": S0_V1._replace(
+        **BEST_V | {"mix": "mixup", "optimizer": sgd(0.05, nesterov=True)}
+    ),
+    "cifar100_best:v2": S0_V2._replace(**BEST_V, options={"drop": 0.1}),
+    "cifar100_best:v3": S0_V3._replace(**BEST_V, options={"drop": 0.1}),
+    "cifar100_best:v4": S0_V4._replace(**BEST_V, options={"drop": 0.1, "conv_drop": 0.0}),
+    "cifar100_best:v5": S0_V5._replace(
+        **BEST_V, options={"drop": 0.1, "conv_drop": 0.0, "residual": True}
     ),
 }  # fmt: skip

@@ -129,9 +129,9 @@ def train_author(recipe: Recipe, data: Dataset, net: nn.Module, masks: list) -> 
     for epoch in range(EPOCHS):
         order = torch.from_numpy(epoch_order(0, epoch, len(images))).long()
         epochs.append([(images[rows], labels[rows]) for rows in order.split(BATCH)])
-    rows = authors.train(recipe, net, epochs)
+    rows, evaluated = authors.train(recipe, net, epochs, len(data.class_names))
     with torch.no_grad():
-        logits = net.eval()(authors.normalized(recipe, torch.from_numpy(data.test_images)))
+        logits = evaluated.eval()(authors.normalized(recipe, torch.from_numpy(data.test_images)))
     wanted = torch.from_numpy(data.test_labels).long()
     rows[-1]["eval/loss"] = nn.CrossEntropyLoss()(logits, wanted).item()
     rows[-1]["eval/accuracy"] = (logits.argmax(1) == wanted).double().mean().item()
@@ -201,6 +201,7 @@ def check_training(recipe: Recipe, config: Any, workdir: Path, count: int = STEP
     if recipe.anew:  # planned over the whole run, not over these two epochs
         config.schedule.total_epochs = config.schedule.total_epochs or config.num_epochs
     config.dtype, config.num_epochs, config.batch_size = "float64", EPOCHS, BATCH
+    config.schedule.warmup_epochs = min(config.schedule.warmup_epochs, EPOCHS / 2)
     config.checkpoint.every_epochs = EPOCHS
     data = few_images(count, 100 if recipe.model.startswith("cifar100") else 10)
     net = start_of(recipe, len(data.class_names))
@@ -292,7 +293,12 @@ def test_configuration(spec):
     assert c.optim.lookahead.to_dict() == look
     assert (c.optim.clip if recipe.clip is None else c.optim.clip_at) == (recipe.clip or "none")
     assert c.optim.clip in ("none", "value")
-    assert (c.loss.label_smoothing, c.eval_weights) == (recipe.smoothing, "fast")
+    assert (c.loss.label_smoothing, c.optim.ema.decay) == (recipe.smoothing, recipe.average)
+    assert c.eval_weights == ("ema" if recipe.average else "fast")
+    assert c.optim.average_statistics == ("average" if recipe.average else "recompute")
+    kind = recipe.mix or "none"
+    assert c.augment.mix.to_dict() == {"name": kind, "alpha": 1.0, "p": 0.5, "per_image": False}
+    assert c.optim.swa.from_epoch is None
 
 
 def test_every_recipe_is_here():

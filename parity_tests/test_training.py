@@ -44,6 +44,13 @@ RECIPES = [
     *(f"cifar100:v{version}_as_run" for version in range(1, 6)),
     "cifar100_fast",
     "resnet18",
+    "se_resnet_best",
+]
+# Their optimizer and schedule are those of se_resnet_best, their networks are above.
+OF_OTHER_NETWORKS = [
+    "mish_best",
+    "dense_best",
+    *(f"cifar100_best:v{version}" for version in range(1, 6)),
 ]
 
 
@@ -133,7 +140,9 @@ def amplified(config, options: dict) -> dict[str, float]:
     return dict.fromkeys(names, 1e-4 * max(config.schedule.max_lr, 0.01))
 
 
-@pytest.mark.parametrize("spec", RECIPES)
+@pytest.mark.parametrize(
+    "spec", [*RECIPES, *(pytest.param(spec, marks=pytest.mark.slow) for spec in OF_OTHER_NETWORKS)]
+)
 def test_twenty_steps_of_every_recipe(spec):
     config, options = recipe(spec)
     losses, got, want = run_both(config, options, steps=20)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxnets import config as configs
+from jaxnets.config import model_options
 from jaxnets.errors import UserError
 from jaxnets.models import MODELS, create_model
 from jaxnets.models.__main__ import main, millions
@@ -27,6 +29,13 @@ DOCUMENTED = {
     "cifar100_v3": (2_847_476, "53.76 M", 171),
     "cifar100_v4": (3_235_460, "318.57 M", 72),
     "cifar100_v5": (3_657_440, "432.42 M", 107),
+}
+# The recipes for accuracy, and those of the same networks.
+BEST = {
+    "se_resnet_best": "se_resnet",
+    "mish_best": "mish_se_resnet18",
+    "dense_best": "dense_se_resnet",
+    **{f"cifar100_best:v{n}": f"cifar100:v{n}" for n in range(1, 6)},
 }
 
 
@@ -157,6 +166,22 @@ def test_list(capsys, monkeypatch):
     code, text = run(capsys, "--list", "--json")
     (row,) = json.loads(text)
     assert (row["name"], row["parameters"], row["macs"]) == ("se_resnet", 4_697_742, 798_690_304)
+
+
+@pytest.mark.parametrize("spec", BEST)
+def test_recipes_for_accuracy_keep_the_documented_networks(spec):
+    """Same parameters, options but for dropout; below 5 M where that is documented."""
+    config, usual = configs.read(spec), configs.read(BEST[spec]).model.to_dict()
+    name, best = config.model.name, config.model.to_dict()
+    for options in (best, usual):
+        for dropout in ("drop", "conv_drop"):
+            options.pop(dropout, None)
+    assert best == usual
+    num_classes, options = model_options(config, 100 if spec.startswith("cifar100") else 10)
+    model = nnx.eval_shape(lambda: create_model(name, num_classes, **options))
+    count = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    assert count == DOCUMENTED[name][0]
+    assert count < 5_000_000 or spec == "cifar100_best:v1"
 
 
 def test_audit_text_and_budget(capsys):
