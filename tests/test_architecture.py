@@ -15,7 +15,7 @@ PACKAGES = sorted(p.parent for p in ROOT.glob("jaxnets/*/__init__.py"))
 # count as commands.
 RANKS = (
     ("errors", "signals", "extrema"),
-    ("checks",),
+    ("checks", "timing"),
     ("jaxnets", "files"),
     ("data",),
     ("config",),

@@ -14,10 +14,10 @@ from jaxnets import config as configs
 from jaxnets.bench import case, jax_side, measure, rows
 from jaxnets.bench.memory import PeakMemory
 from jaxnets.bench.show import machine_line
-from jaxnets.bench.timing import Rates, Work, alternate
 from jaxnets.devices import cpu_flags, cpu_memory
 from jaxnets.devices.machine import of_a_benchmark
 from jaxnets.errors import UserError
+from jaxnets.timing import Rates, Work, alternate
 from jaxnets.train.step import Totals
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.bench.timing import Clock, Work, timed
 from jaxnets.data import Dataset
+from jaxnets.timing import Clock, Work, timed
 from jaxnets.train.evaluator import Evaluator
 from jaxnets.train.step import Totals, TrainState, predict
 from jaxnets.train.stepper import Stepper

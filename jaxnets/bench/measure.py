@@ -13,9 +13,9 @@ from jaxnets import config as configs
 from jaxnets.bench.case import Budget, Case, synthetic
 from jaxnets.bench.jax_side import JaxSide, product
 from jaxnets.bench.memory import PeakMemory
-from jaxnets.bench.timing import Clock, Rates, alternate
 from jaxnets.devices import cpu_memory, machine, runtime
 from jaxnets.models.audit import audit_model
+from jaxnets.timing import Clock, Rates, alternate
 from jaxnets.train.task import build_model
 
 if TYPE_CHECKING:

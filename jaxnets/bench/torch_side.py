@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jaxnets.bench.timing import Clock, Work, timed
 from jaxnets.bench.torch_augment import DeviceAugment
 from jaxnets.data import Dataset
+from jaxnets.timing import Clock, Work, timed
 from torch_ref.step import param_dtype
 from torch_ref.task import build
 

@@ -11,6 +11,7 @@ __getattr__, _NAMES = lazily(
     __name__,
     {
         "files": "Opened open_export",
+        "int8": "export_int8",
         "source": "Source from_weights from_workdir",
         "write": "Refused export verify verify_alone",
     },

@@ -3,6 +3,7 @@
     python -m jaxnets.export --workdir runs/x --output net.onnx
     python -m jaxnets.export --weights se_resnet_small --output net.pt2
     python -m jaxnets.export --weights net.pth --model resnet18 --config resnet18 --output net.pt2
+    python -m jaxnets.export --workdir runs/x --output net.int8.onnx --int8
     python -m jaxnets.export --verify net.onnx --workdir runs/x
     python -m jaxnets.export --workdir runs/x --page site --runtime onnxruntime-web-1.30.0.tgz
 
@@ -17,14 +18,20 @@ there is no data; none is downloaded.  --verify does so again; without the netwo
 the few answers of JAX that the file keeps.  A .pt2 or .stablehlo is a program: --verify only those
 that you would run.
 
+--int8 writes an .onnx that computes in 8 bits, a quarter of the size.  It is calibrated on training
+images; what is compared is its accuracy on the validation split, or on the test set where the
+recipe takes none.  Layers that lose too much stay in float, chosen on training images.
+
 --page writes a folder for any web server: a page that classifies images in the browser by the
 .onnx, which is proved as above.  It needs the package onnxruntime-web of npm, at --runtime or in
 ~/.cache/jaxnets; only the one version that is known here is taken.
 
-Exit codes: 0 written or verified, 1 the answers differ (nothing is written), 2 a mistake.
+Exit codes: 0 written or verified, 1 the answers differ, or int8 is worse than --max-drop allows
+(nothing is written), 2 a mistake.
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +43,11 @@ from jaxnets.files.atomic import check_file
 
 if TYPE_CHECKING:
     from jaxnets.export.files import Opened
-    from jaxnets.export.images import Images
+    from jaxnets.export.images import Images, Int8Images
+    from jaxnets.export.int8 import Exported
     from jaxnets.export.source import Source
+
+_CALIBRATION, _MAX_DROP = 512, 0.5
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,18 +78,57 @@ def _export(args: argparse.Namespace, config: object) -> int:
     from jaxnets.export.write import export
 
     form = format_of(args.output, args.format, "--output")
+    if args.int8 and form != "onnx":
+        raise UserError(f"--int8: is about .onnx, and --output {args.output} is another format")
     require((*FORMATS[form].writes, *FORMATS[form].runs), f"--output {args.output}")
-    source, images = _source(args, config)
+    source = _source(args, config)
+    if args.int8:
+        return _export_int8(args, source)
+    images = _images(args, source)
     print(f"model    {source.model}")
     done = export(source, args.output, form, images, kind=args.input)
+    _say_written(args, source, done.size)
+    _say_verified(done.comparison, images.what)
+    return 0
+
+
+def _export_int8(args: argparse.Namespace, source: "Source") -> int:
+    images = _labelled(args, source)
+    print(f"model    {source.model}")
+    done = _write_int8(args, source, images, args.output)
+    _say_written(args, source, done.size)
+    print(f"verified {done.judged}")
+    ms = {name: 1e3 / rates.median for name, rates in done.latency.items()}
+    print(
+        f"float32  {done.float_size / 1e6:,.2f} MB, {ms['float32']:.2f} ms an image here; "
+        f"int8 {done.size / 1e6:,.2f} MB, {ms['int8']:.2f} ms"
+    )
+    return 0
+
+
+def _write_int8(
+    args: argparse.Namespace, source: "Source", images: "Int8Images", path: Path
+) -> "Exported":
+    from jaxnets.export.int8 import export_int8
+
+    print(f"int8     calibrated on {len(images.calibration)} {images.what}", flush=True)
+    return export_int8(
+        source,
+        path,
+        images,
+        kind=args.input,
+        max_drop=args.max_drop,
+        log=lambda line: print(f"int8     {line}", flush=True),
+    )
+
+
+def _say_written(args: argparse.Namespace, source: "Source", size: int) -> None:
     shape = {"uint8-nhwc": "{0}, {0}, 3", "float32-nchw": "3, {0}, {0}"}[args.input]
     print(
-        f"wrote    {args.output}: {done.size / 1e6:,.2f} MB; images {args.input.split('-')[0]} "
+        f"wrote    {args.output}: {size / 1e6:,.2f} MB; images {args.input.split('-')[0]} "
         f"(N, {shape.format(source.image_size)}) to logits and probabilities (N, "
         f"{source.model.num_classes})"
     )
-    _say_verified(done.comparison, images.what)
-    return 0
 
 
 def _page(args: argparse.Namespace, config: object) -> int:
@@ -90,9 +139,13 @@ def _page(args: argparse.Namespace, config: object) -> int:
 
     require((*FORMATS["onnx"].writes, *FORMATS["onnx"].runs), f"--page {args.page}")
     runtime = read_runtime(args.runtime)
-    source, images = _source(args, config)
+    source = _source(args, config)
+    images = _images(args, source)
+    labelled = _labelled(args, source) if args.int8 else None
     print(f"model    {source.model}")
     exports = {"float32": lambda path: export(source, path, "onnx", images)}
+    if labelled is not None:
+        exports["int8"] = lambda path: _write_int8(args, source, labelled, path)
     done = write_page(args.page, exports, source.config, runtime)
     size = sum(path.stat().st_size for path in args.page.rglob("*") if path.is_file())
     print(
@@ -100,6 +153,8 @@ def _page(args: argparse.Namespace, config: object) -> int:
         f"python -m http.server --directory {args.page}"
     )
     _say_verified(done["float32"].comparison, images.what)
+    if labelled is not None:
+        print(f"verified {done['int8'].judged}")
     return 0
 
 
@@ -115,7 +170,10 @@ def _verify(args: argparse.Namespace, config: object) -> int:
         step = opened.about["origin"].get("step")
         if args.checkpoint is None and isinstance(step, int):
             args.checkpoint = str(step)
-        source, images = _source(args, config)
+        source = _source(args, config)
+        if "int8" in opened.about:
+            return _verify_int8(args, opened, source)
+        images = _images(args, source)
         comparison, what = verify(opened, source, images), images.what
     if not comparison.holds:
         raise Refused(f"{args.verify}: its answers are not those of JAX: {comparison}; on {what}")
@@ -123,10 +181,24 @@ def _verify(args: argparse.Namespace, config: object) -> int:
     return 0
 
 
-def _source(args: argparse.Namespace, config: object) -> "tuple[Source, Images]":
-    """The network, and the images to compare on."""
+def _verify_int8(args: argparse.Namespace, opened: "Opened", source: "Source") -> int:
+    from jaxnets.export.images import judged_images
+    from jaxnets.export.int8 import judge
+    from jaxnets.export.write import Refused, check_weights
+
+    check_weights(opened, source)
+    with _data_flags():
+        images = judged_images(source.config, source.class_names)
+    judged = judge(opened, source, images, opened.about["int8"]["max_drop"])
+    if not judged.holds:
+        raise Refused(f"{args.verify}: its answers are too far from those of JAX: {judged}")
+    print(f"verified {judged}")
+    return 0
+
+
+def _source(args: argparse.Namespace, config: object) -> "Source":
+    """The network."""
     from jaxnets.config.networks import parse_options
-    from jaxnets.export.images import images_at_hand, real_images
     from jaxnets.export.source import from_weights, from_workdir
     from jaxnets.port.guess import Model
 
@@ -137,17 +209,38 @@ def _source(args: argparse.Namespace, config: object) -> "tuple[Source, Images]"
         if args.model is not None:
             model = Model(args.model, None, parse_options(args.model, args.option))
         source = from_weights(args.weights, model, config)
-    notes = list(source.notes)
-    with renamed({"config.data.dir": "--data-dir"}):
-        if args.data_dir is not None:
-            source.config.data.dir = args.data_dir
-            images = real_images(source.config)
-        else:
-            images, note = images_at_hand(source.config)
-            notes += [note] if note else []
-    for note in notes:
+    if args.data_dir is not None:
+        source.config.data.dir = args.data_dir
+    for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
-    return source, images
+    return source
+
+
+def _images(args: argparse.Namespace, source: "Source") -> "Images":
+    """What to compare on: random images only where nobody asked for others."""
+    from jaxnets.export.images import images_at_hand, real_images
+
+    with _data_flags():
+        if args.data_dir is not None:
+            return real_images(source.config)
+        images, note = images_at_hand(source.config)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    return images
+
+
+def _labelled(args: argparse.Namespace, source: "Source") -> "Int8Images":
+    from jaxnets.export.images import int8_images
+
+    with _data_flags():
+        try:
+            return int8_images(source.config, source.class_names, args.calibration)
+        except UserError as e:
+            raise UserError(f"--int8: needs training images: {e}", e.details) from e
+
+
+def _data_flags() -> contextlib.AbstractContextManager[None]:
+    return renamed({"config.data.dir": "--data-dir"})
 
 
 def _headline(opened: "Opened") -> str:
@@ -179,6 +272,12 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"{args.overrides[0]}: overrides a recipe: name it with --config")
     if args.checkpoint and not args.workdir:
         raise UserError("--checkpoint: is about --workdir")
+    if not args.int8 and (args.calibration, args.max_drop) != (None, None):
+        raise UserError("--calibration and --max-drop are about --int8")
+    if args.int8 and args.verify:
+        raise UserError("--int8: is about --output and --page; --verify sees what a file is")
+    args.calibration = _CALIBRATION if args.calibration is None else args.calibration
+    args.max_drop = _MAX_DROP if args.max_drop is None else args.max_drop
     if args.page is None and args.runtime:
         raise UserError("--runtime: is about --page")
     if args.page is not None:
@@ -220,6 +319,19 @@ def _parser() -> cli.Parser:
         choices=("uint8-nhwc", "float32-nchw"),
         default="uint8-nhwc",
         help="what the file takes: images as they are, or normalised ones (default: uint8-nhwc)",
+    )
+    add("--int8", action="store_true", help="compute in 8 bits (.onnx); with --page, by a switch")
+    add(
+        "--calibration",
+        type=cli.whole(1, 1_000_000),
+        metavar="N",
+        help=f"training images for --int8 (default: {_CALIBRATION})",
+    )
+    add(
+        "--max-drop",
+        type=cli.real(0, 100),
+        metavar="POINTS",
+        help=f"of accuracy that --int8 may cost (default: {_MAX_DROP})",
     )
     add("--data-dir", metavar="DIR", help="where the data lies, if not where training found it")
     add("--force", action="store_true", help="replace the output if it exists")

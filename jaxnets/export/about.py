@@ -73,8 +73,19 @@ def from_json(text: str | bytes | None, where: object) -> dict[str, Any]:
             and np.array(about["probe_logits"], np.float64).ndim == 2
             and isinstance(about["weights_sha256"], str)
         )
-        if not whole:
+        if not (whole and ("int8" not in about or _is_int8(about["int8"], about))):
             raise ValueError
     except (LookupError, TypeError, ValueError) as e:
         raise UserError(f"{where}: no export of jaxnets, or damaged") from e
     return about
+
+
+def _is_int8(said: Any, about: Mapping[str, Any]) -> bool:
+    """Whether a file says of its int8 what it takes to check it again."""
+    probes = np.array(said["probe_logits"], np.float64)
+    right = np.array(about["probe_logits"], np.float64)
+    return (
+        probes.shape == right.shape
+        and 0 <= float(said["max_drop"]) <= 100
+        and isinstance(said["layers_in_float"], list)
+    )

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BOUND = 1e-4
+BOUND, INT8_BOUND = 1e-4, 0.05
 
 
 class Comparison(NamedTuple):
@@ -19,12 +19,13 @@ class Comparison(NamedTuple):
     """Images with the same prediction."""
     ties: int
     """Of the others, those whose two logits are no further apart than the bound."""
+    bound: float = BOUND
 
     @property
     def holds(self) -> bool:
         """Whether they are the same but for rounding; never where one is not a number."""
         same = self.agreeing + self.ties == self.images
-        return self.largest <= BOUND and self.probabilities <= BOUND and same
+        return self.largest <= self.bound and self.probabilities <= self.bound and same
 
     def __str__(self) -> str:
         ties = f" ({self.ties} ties)" if self.ties else ""
@@ -35,7 +36,10 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    right: np.ndarray, logits: np.ndarray, probabilities: np.ndarray | None = None
+    right: np.ndarray,
+    logits: np.ndarray,
+    probabilities: np.ndarray | None = None,
+    bound: float = BOUND,
 ) -> Comparison:
     """Logits (N, K), and probabilities if there are any, against the right logits."""
     right = right.astype(np.float64)
@@ -48,13 +52,14 @@ def compare(
         apart = float(np.abs(probabilities - softmax(right)).max())
     rows = np.arange(len(right))
     ours, theirs = right.argmax(1), logits.argmax(1)
-    near = right[rows, ours] - right[rows, theirs] <= BOUND * scale
+    near = right[rows, ours] - right[rows, theirs] <= bound * scale
     return Comparison(
         images=len(right),
         largest=largest,
         probabilities=apart,
         agreeing=int((ours == theirs).sum()),
         ties=int(((ours != theirs) & near).sum()),
+        bound=bound,
     )
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -82,16 +82,18 @@ class Opened(NamedTuple):
         The first one goes alone: a file that took batches of one size only would not pass.
         """
         starts = [0, *range(1, len(images), batch_size)]
-        parts = [self.run(self._inputs(images[a:b])) for a, b in _pairs(starts, len(images))]
+        parts = [self.run(inputs(self.about, images[a:b])) for a, b in _pairs(starts, len(images))]
         logits, probabilities = map(np.concatenate, zip(*parts, strict=True))
         return logits, probabilities
 
-    def _inputs(self, images: np.ndarray) -> np.ndarray:
-        if self.about["input"] == "uint8-nhwc":
-            return images
-        mean, std = (np.array(self.about[key], np.float64) for key in ("mean", "std"))
-        inputs = (images / 255 - mean) / std
-        return np.ascontiguousarray(inputs.transpose(0, 3, 1, 2), np.float32)
+
+def inputs(about: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
+    """Images, uint8 (N, size, size, 3), as a file that says this of itself takes them."""
+    if about["input"] == "uint8-nhwc":
+        return images
+    mean, std = (np.array(about[key], np.float64) for key in ("mean", "std"))
+    normalised = (images / 255 - mean) / std
+    return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), np.float32)
 
 
 def _pairs(starts: Sequence[int], end: int) -> list[tuple[int, int]]:

@@ -21,6 +21,11 @@ OUTPUTS = ("logits", "probabilities")
 
 def write(source: Source, kind: str, about: dict[str, Any]) -> bytes:
     """The file: BatchNorm folded into the convolutions, a shared kernel there once."""
+    return with_about(network(source, kind), about)
+
+
+def network(source: Source, kind: str) -> "onnx.ModelProto":
+    """The network in float32, as `write` takes it."""
     import torch
 
     from jaxnets.export.twin import program
@@ -32,7 +37,7 @@ def write(source: Source, kind: str, about: dict[str, Any]) -> bytes:
         )
     model = exported.model_proto
     tidy(model)
-    return with_about(model, about)
+    return model
 
 
 def with_about(model: "onnx.ModelProto", about: dict[str, Any]) -> bytes:

@@ -55,8 +55,8 @@ def latencies(rows: Sequence[Row]) -> dict[int, float]:
 
     from jaxnets.bench.case import synthetic
     from jaxnets.bench.jax_side import latency
-    from jaxnets.bench.timing import alternate
     from jaxnets.devices import runtime
+    from jaxnets.timing import alternate
     from jaxnets.train.task import build
 
     works = {}
