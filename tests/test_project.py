@@ -8,6 +8,8 @@ import pytest
 
 import jaxnets
 from jaxnets.__main__ import COMMANDS
+from jaxnets.models.se_resnet import SEResNet
+from jaxnets.train import __main__ as train
 from tests.commands import main_of
 
 ROOT = Path(__file__).parent.parent
@@ -64,3 +66,31 @@ def test_contributing_names_what_is_there():
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
     for place in re.findall(r"`([A-Z]+)` (?:in|to) `?([\w/]+\.py)", text):
         assert re.search(rf"^{place[0]}\b", (ROOT / place[1]).read_text(), re.MULTILINE)
+
+
+def test_the_way_to_the_gradient_is_short_and_written_down(tmp_path, monkeypatch):
+    """The files that call one another from the command to recipe, network and gradient."""
+    (tmp_path / "recipe.py").write_text("def get_config():\n    raise SystemExit\n")
+    workdir, found = f"--workdir={tmp_path / 'run'}", set()
+
+    def reach(*_, **__):
+        raise SystemExit
+
+    for recipe, place in (
+        (str(tmp_path / "recipe.py"), None),
+        ("quickstart", "__init__"),
+        ("quickstart", "__call__"),
+    ):
+        with monkeypatch.context() as patch:
+            if place is not None:
+                patch.setattr(SEResNet, place, reach)
+            with pytest.raises(SystemExit) as reached:
+                train.main([f"--config={recipe}", "--config.augment.ops=none", workdir])
+        found |= {Path(entry.path) for entry in reached.traceback}
+    found = {path.relative_to(ROOT) for path in found if path.is_relative_to(ROOT / "jaxnets")}
+    text = (ROOT / "docs" / "development.md").read_text()
+    text = text.partition("\n## From the command line to the gradient\n")[2].partition("\n## ")[0]
+    assert found | {Path("jaxnets/models/se_resnet.py")} == {
+        Path("jaxnets", name) for name in re.findall(r"^\| `([\w/.]+)` \|", text, re.MULTILINE)
+    }
+    assert len(found) < 10

@@ -6,7 +6,6 @@ the loss nor in BatchNorm's statistics.  Where the devices are those of several 
 holds a part of the images only, and they hand each other what a batch needs.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -57,7 +56,7 @@ class Layout(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
     def replicate(self, tree: Any) -> Any:
-        """Arrays that every device gets whole, as `compile`d steps take and return them.
+        """Arrays that every device gets whole, as compiled steps take and return them.
 
         Those that already lie on the devices of several processes stay as they are.
         """
@@ -113,20 +112,6 @@ class Layout(NamedTuple):
             tree = jax.tree.map(lambda x: x[0], tree)
             return jax.device_put(tree, self.sharding())
         return tree
-
-    def describe(self, array: jax.Array) -> jax.ShapeDtypeStruct:
-        """What `compile` needs to know of an argument; pmap decides for itself where it lies."""
-        sharding = None if self.kind == "pmap" else array.sharding
-        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
-
-    def compile(self, step: Callable, *args: Any, donate: int) -> Callable:
-        """The compiled step for arguments like `args`; the first `donate` ones are donated."""
-        donated = tuple(range(donate))
-        if self.kind == "pmap":
-            mapped = jax.pmap(step, AXIS, devices=self.devices, donate_argnums=donated)
-        else:
-            mapped = jax.jit(step, donate_argnums=donated, out_shardings=self.sharding())
-        return mapped.lower(*args).compile()
 
     def local_slice(self, rows: jax.Array) -> jax.Array:
         """This device's part of rows (n, ...), n a multiple of the devices, while a step is traced.

@@ -13,6 +13,7 @@ import numpy as np
 from jaxnets.data import Dataset
 from jaxnets.data.batches import epoch_order
 from jaxnets.devices import cpu_memory
+from jaxnets.devices.layout import AXIS
 from jaxnets.train.step import Task, Totals, TrainState, advance, train_step, train_steps
 
 _MANY = "many"  # the program of as many steps as it is told
@@ -48,7 +49,7 @@ class Stepper:
         self._data = layout.replicate((data.train_images, data.train_labels))
         self.start_epoch(0)
         example = (*layout.replicate((state, Totals.zero())), *self._data, self._order)
-        self._example = jax.tree.map(layout.describe, example)
+        self._example = jax.tree.map(self._described, example)
         self._programs: dict[int | str, Callable] = {}
         self._numbers: dict[int, jax.Array] = {}
         sizes = {task.batch_size, self._last_size}
@@ -74,15 +75,17 @@ class Stepper:
             return f"the step{'s' * (program == _MANY)} for batches of {size}"
 
         def compile_one(program: int | str) -> tuple[Callable, float]:
-            started, task = time.perf_counter(), self._task
+            started, task, layout = time.perf_counter(), self._task, self._task.layout
             if program == _MANY:
                 step = functools.partial(train_steps, task)
-                number = jax.tree.map(task.layout.describe, self._number(1))
-                compiled = task.layout.compile(step, *self._example, number, donate=1)
+                args = (*self._example, self._described(self._number(1)))
             else:
-                step = functools.partial(train_step, task, size=program)
-                compiled = task.layout.compile(step, *self._example, donate=1)
-            return compiled, time.perf_counter() - started
+                step, args = functools.partial(train_step, task, size=program), self._example
+            if layout.kind == "pmap":
+                mapped = jax.pmap(step, AXIS, devices=layout.devices, donate_argnums=0)
+            else:
+                mapped = jax.jit(step, donate_argnums=0, out_shardings=layout.sharding())
+            return mapped.lower(*args).compile(), time.perf_counter() - started
 
         self._say(f"compiling {' and '.join(map(name, programs))} ...")
         with ThreadPoolExecutor() as pool:
@@ -93,6 +96,11 @@ class Stepper:
         if self._task.layout.devices[0].platform == "cpu":
             cpu_memory.give_back()
             cpu_memory.keep(max(map(_temporaries, self._programs.values())))
+
+    def _described(self, array: jax.Array) -> jax.ShapeDtypeStruct:
+        """What compiling needs to know of an argument; pmap decides for itself where it lies."""
+        sharding = None if self._task.layout.kind == "pmap" else array.sharding
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
     def _number(self, count: int) -> jax.Array:
         """An int32 on the devices."""
