@@ -19,6 +19,7 @@ import numpy as np
 from jaxnets.checkpoints import folder as checkpoint_folder
 from jaxnets.checkpoints.folder import Damaged
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import make_folder
 
 LAST, BEST = "checkpoints", "best"
 # What a kill leaves behind: a checkpoint half-written, or one half-removed.
@@ -49,11 +50,8 @@ class Checkpoints:
         self._writes = jax.process_index() == 0
         self._thread = ThreadPoolExecutor(1, "checkpoints") if in_background else None
         self._newest: Future | None = None
-        try:
-            for folder in (self._last, self._best) if self._writes else ():
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise UserError(f"{e.filename}: cannot be made ({e.strerror})") from e
+        for folder in (self._last, self._best) if self._writes else ():
+            make_folder(folder)
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -83,6 +83,14 @@ def replace(temporary: Path, path: Path) -> None:
             settle()
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, unless they are there.  Raises: UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{e.filename}: cannot be made ({e.strerror})") from e
+
+
 def write_text(path: Path, text: str) -> None:
     """An atomic write, which reaches the disk before it takes its place.  Raises: as above."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as f:

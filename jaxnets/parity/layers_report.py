@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
+from jaxnets.files.atomic import write_text, writing
 from jaxnets.parity.layers import BOUNDS, INPUT, Comparison, Model, Row, beyond
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
 from jaxnets.tables import show as show_table
@@ -97,11 +96,9 @@ def write(folder: Path, model: Model, found: Comparison, train: bool) -> list[Pa
         "statistics": [_plain(row) for row in found.statistics],
     }
     paths = [folder / "layers.json", folder / "layers.png"]
-    try:
+    with writing(f"--output {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(paths[0], json.dumps(content, indent=1, allow_nan=False) + "\n")
-    except OSError as e:
-        raise UserError(f"--output {folder}: cannot be written ({e.strerror})") from e
     mode = "training" if train else "evaluation"
     plot(found, paths[1], f"{model.name}, {mode}: JAX against PyTorch")
     return paths

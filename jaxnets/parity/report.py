@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
+from jaxnets.files.atomic import write_text, writing
 from jaxnets.parity.trainings import Row, Side
 from jaxnets.report.figure import COLOURS, GREY, STYLE, save
 
@@ -91,11 +90,9 @@ def write(
         "rows": [plain(row) for row in rows],
     }
     paths = [folder / "parity.json", folder / "parity.png"]
-    try:
+    with writing(f"--output {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(paths[0], json.dumps(content, indent=1) + "\n")
-    except OSError as e:
-        raise UserError(f"--output {folder}: cannot be written ({e.strerror})") from e
     try:
         plot(rows, paths[1], f"{config.name}, {config.dtype}", tolerance)
     except ImportError:  # no matplotlib

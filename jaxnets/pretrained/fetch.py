@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from jaxnets import __version__
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import atomic_write
+from jaxnets.files.atomic import atomic_write, make_folder
 from jaxnets.files.user_cache import user_cache
 from jaxnets.pretrained.index import Entry
 
@@ -37,10 +37,7 @@ def fetched(entry: Entry) -> Path:
     print(f"fetching {entry.url} ({entry.size / 1e6:.1f} MB) into {path.parent}", file=sys.stderr)
     if urllib.parse.urlsplit(entry.url).scheme not in ("http", "https"):
         raise UserError(f"{entry.url}: neither an https nor an http address")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{path.parent}: cannot be made ({e.strerror})") from e
+    make_folder(path.parent)
     with _answer(entry) as answer, _writing(path) as file:
         found = _copy(answer, file, entry)
         if found != entry.sha256:

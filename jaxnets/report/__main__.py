@@ -9,7 +9,6 @@ are replaced.  Any other checkpoint than the best has its own folder, such as <w
 Several runs are reported only into --output.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,7 +63,6 @@ def write_report(output: Path, runs: Sequence) -> list[Path]:
     The sections of one run lie in `output`, those of several in a folder each.
     """
     from jaxnets.report import page
-    from jaxnets.report.figure import DARK, LIGHT, to_png, write
     from jaxnets.report.sections import (
         augmentation,
         calibration,
@@ -93,19 +91,12 @@ def write_report(output: Path, runs: Sequence) -> list[Path]:
     folders = [output if len(runs) == 1 else output / run.name for run in runs]
     placed = [(output, section) for section in overview]
     placed += [(f, s) for f, c in zip(folders, chapters, strict=True) for s in c.sections]
-    plots = [plot for _, section in placed for plot in section.plots]
-    light = {id(plot): to_png(plot.draw, LIGHT) for plot in plots}
-    dark = {id(plot): to_png(plot.draw, DARK) for plot in plots if plot.alt}
-    html = page.render(overview, chapters, lambda plot: (light[id(plot)], dark[id(plot)]))
-
-    def store(path: Path, data: object) -> Path:
-        return write(path, (json.dumps(data, indent=1) + "\n").encode())
-
-    written = [store(output / "summary.json", [run.summary() for run in runs])]
+    picture = page.drawn([section for _, section in placed])
+    html = page.render(overview, chapters, picture)
+    written = [page.write_json(output / "summary.json", [run.summary() for run in runs])]
     for folder, section in placed:
-        written += [write(folder / f"{p.name}.png", light[id(p)]) for p in section.plots]
-        written.append(store(folder / f"{section.key}.json", section.data))
-    return [*written, write(output / "index.html", html.encode("utf-8", "replace"))]
+        written += page.write_section(folder, section, picture)
+    return [*written, page.write_page(output, html)]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The report as one HTML page that needs nothing but itself: no script, no request."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
 from jaxnets.report import html
-from jaxnets.report.figure import DARK, LIGHT
+from jaxnets.report.figure import DARK, LIGHT, to_png, write
 from jaxnets.report.html import escape
 from jaxnets.report.run import RunData
 from jaxnets.report.sections import Plot, Section
@@ -15,6 +16,34 @@ from jaxnets.report.sections import Plot, Section
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 Picture = Callable[[Plot], tuple[bytes, bytes]]
+
+
+def drawn(sections: Sequence[Section]) -> Picture:
+    """The PNGs of the sections' plots; dark ones of those that the page shows."""
+    plots = [plot for section in sections for plot in section.plots]
+    pngs = {
+        id(plot): (to_png(plot.draw, LIGHT), to_png(plot.draw, DARK) if plot.alt else b"")
+        for plot in plots
+    }
+    return lambda plot: pngs[id(plot)]
+
+
+def write_section(folder: Path, section: Section, picture: Picture) -> list[Path]:
+    """A PNG of each plot, and a JSON where there are data; the paths."""
+    written = [write(folder / f"{p.name}.png", picture(p)[0]) for p in section.plots]
+    if section.data is not None:
+        written.append(write_json(folder / f"{section.key}.json", section.data))
+    return written
+
+
+def write_json(path: Path, data: object) -> Path:
+    """Writes JSON beside a page."""
+    return write(path, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def write_page(folder: Path, html: str) -> Path:
+    """Writes index.html."""
+    return write(folder / "index.html", html.encode("utf-8", "replace"))
 
 
 class Chapter(NamedTuple):

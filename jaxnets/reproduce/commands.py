@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text, writing
+from jaxnets.files.atomic import make_folder, write_text, writing
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.reproduce.training import RUNS
 from jaxnets.results.plan import Commands, Plan
@@ -37,8 +37,7 @@ def run(plan: Plan, row: Commands, deadline: float | None, environment: Mapping[
         0, or 128 + the signal that ended it.
     """
     out = RUNS / row.folder
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     path = out / SUMMARY
     done: list[dict] = []
     if path.exists():

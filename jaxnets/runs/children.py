@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnets import signals
-from jaxnets.errors import UserError
+from jaxnets.files.atomic import writing
 from jaxnets.files.regular import open_file
 
 _GRACE = 60.0  # seconds that a process which is told to end has for it
@@ -59,7 +59,11 @@ def wait(
         UserError: `output` cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        stream = None if output is None else stack.enter_context(_open(output))
+        stream = None
+        if output is not None:
+            with writing(output):
+                output.parent.mkdir(parents=True, exist_ok=True)
+                stream = stack.enter_context(open_file(output, "a"))
         stop = stack.enter_context(signals.StopSignal())
         # A session of its own: what is typed at a terminal comes once, from here.  Its input ends
         # with this process, however that ends: see `main_of`.
@@ -111,11 +115,3 @@ def main_of(module: str) -> Callable[[Sequence[str]], int]:
         return importlib.import_module(module).main(argv)
 
     return main
-
-
-def _open(path: Path):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open_file(path, "a")
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror})") from e

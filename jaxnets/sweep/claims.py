@@ -29,7 +29,7 @@ from typing import Any
 from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from jaxnets.errors import UserError
+from jaxnets.files.atomic import writing
 
 BEAT = 15.0
 """Seconds between two signs of life."""
@@ -51,11 +51,9 @@ class Worker:
         self.name = f"{socket.gethostname()}/{self._name}"
 
     def __enter__(self) -> "Worker":
-        try:
+        with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._path, "w")
-        except OSError as e:
-            raise UserError(f"{self._path}: cannot be written ({e.strerror})") from e
         fcntl.flock(self._file, fcntl.LOCK_EX)
         return self
 

@@ -11,8 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from rich.markup import escape
 
-from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
+from jaxnets.files.atomic import make_folder, write_text
 from jaxnets.results.summary import mean, statistics_of
 from jaxnets.sweep import ablation, claims
 from jaxnets.tables import show, table_of
@@ -156,10 +155,7 @@ def cells(rows: Sequence[Row]) -> dict[str, list[str]]:
 def write(rows: Sequence[Row], folder: Path) -> list[Path]:
     """table.json and table.csv; the paths."""
     written = [folder / TABLE_JSON, folder / TABLE_CSV]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be made ({e.strerror})") from e
+    make_folder(folder)
     write_text(written[0], json.dumps([_as_dict(row) for row in rows], indent=1) + "\n")
     write_text(written[1], as_csv(rows))
     return written

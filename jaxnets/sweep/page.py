@@ -1,6 +1,5 @@
 """What a sweep has found: on a terminal, as pictures, as one HTML page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,26 +108,17 @@ def counts(rows: Sequence[Row]) -> str:
 def write(shown: Shown, folder: Path) -> list[Path]:
     """The tables, a PNG and a JSON of each part, and index.html; the paths, the page last."""
     parts = _parts(shown)
-    plots = [plot for part in parts for plot in part.plots]
-    light = {id(plot): to_png(plot.draw, LIGHT) for plot in plots}
-    dark = {id(plot): to_png(plot.draw, DARK) for plot in plots}
+    picture = pages.drawn(parts)
     title = f"Sweep {shown.workdir}"
     content = [
         f"<header><h1>{html.escape(title)}</h1>{_head(shown)}</header>",
         pages.navigation(pages.links(parts)),
-        *(
-            pages.section_html(part, lambda plot: (light[id(plot)], dark[id(plot)]))
-            for part in parts
-        ),
+        *(pages.section_html(part, picture) for part in parts),
     ]
     written = found.write(shown.rows, folder)
     for part in parts:
-        written += [write_file(folder / f"{p.name}.png", light[id(p)]) for p in part.plots]
-        if part.data is not None:
-            write_text(folder / f"{part.key}.json", json.dumps(part.data, indent=1) + "\n")
-            written.append(folder / f"{part.key}.json")
-    page = pages.document(title, content)
-    return [*written, write_file(folder / "index.html", page.encode("utf-8", "replace"))]
+        written += pages.write_section(folder, part, picture)
+    return [*written, pages.write_page(folder, pages.document(title, content))]
 
 
 def write_picture(rows: Sequence[Row], folder: Path, *, is_listed: bool) -> list[Path]:

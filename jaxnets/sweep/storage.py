@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import UserError
+from jaxnets.files.atomic import writing
 
 FILE = "study.db"
 JOURNAL = "journal:///"
@@ -76,13 +77,11 @@ def open_study(
 @contextlib.contextmanager
 def alone(workdir: Path) -> Iterator[None]:
     """No other worker in this workdir is in such a block meanwhile."""
-    try:
+    with writing(f"--workdir {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         with open(workdir / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-    except OSError as e:
-        raise UserError(f"--workdir {workdir}: cannot be written ({e.strerror})") from e
 
 
 def _storage(url: str, make: bool) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from optuna.trial import Trial
 
 from jaxnets.errors import UserError
-from jaxnets.files.atomic import write_text
+from jaxnets.files.atomic import make_folder, write_text
 from jaxnets.files.regular import read_text
 from jaxnets.results.record import epochs_done
 from jaxnets.results.summary import summarize
@@ -78,7 +78,7 @@ def run(sweep: Sweep, trial: Trial, origin: int, environment: Mapping[str, str])
     folder = sweep.folder(origin)
     about = f"Trial {origin} of the sweep {sweep.study}.\n\n{setting(trial)}"
     trial.set_user_attr("recipe", recipe.text(config, about))
-    _make(folder)
+    make_folder(folder)
     write_text(folder / RECIPE, recipe.text(config, about))
     print(
         f"trial {origin}: {setting(trial)} ({found.parameters:,} parameters, "
@@ -111,13 +111,6 @@ def said(run: Run) -> str:
     return (
         f"seed {run.seed}: {val}test {run.last:.2f} % after {run.epochs} epochs, {run.seconds:.0f}s"
     )
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be made ({e.strerror})") from e
 
 
 def _size(sweep: Sweep, config: Any) -> size.Size:
