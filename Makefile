@@ -26,8 +26,10 @@ demo: setup
 	$(PY) -m jaxnets.train --config configs/quickstart.py --workdir runs/quickstart
 	$(PY) -m jaxnets.evaluate --workdir runs/quickstart
 
+# JOBS processes at a time; the tests of one file share what they train.
+JOBS ?= 2
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 slow: setup
 	$(PY) -m pytest -m slow

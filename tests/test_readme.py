@@ -145,7 +145,8 @@ def run_bench(args: list[str], folder: Path) -> str:
     """As users do, from the command line: each row is a process that must find its functions."""
     args = replaced(args, {"--batch": "2,4", "--dtype": "float32"})
     quick = ["--repeats=1", "--seconds=.01", "--compile-limit=1"]
-    python = [sys.executable, "-m", "jaxnets.bench", *args, *quick]
+    narrow = [*ALWAYS, *SMALL["configs/se_resnet"]]
+    python = [sys.executable, "-m", "jaxnets.bench", *args, *narrow, *quick]
     done = subprocess.run(python, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = json.loads((folder / "bench.json").read_text())["rows"]
