@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from jaxnets.devices import cpu_flags
+from jaxnets.devices import runtime
 
-cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
+runtime.setup()  # before any device is asked for: the tests compute as the commands do
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import pytest
 
 from jaxnets import cli, signals
-from jaxnets.devices import cpu_flags, cpu_memory
+from jaxnets.devices import cpu_memory, runtime
 from tests.commands import main_of
 
-cpu_flags.apply()  # before any device is asked for: the tests compute as the commands do
+runtime.setup()  # before any device is asked for: the tests compute as the commands do
 
 
 class Result(NamedTuple):
