@@ -173,14 +173,14 @@ def bench_memory(tmp_path, monkeypatch, capsys):
 
 def test_memory_is_in_row_and_table(bench_memory, monkeypatch):
     held = {"jax": 300_000_000, "torch": 200_000_000}
-    monkeypatch.setattr(rows, "_apart", lambda work, case, side: held[side])
+    monkeypatch.setattr(rows, "apart", lambda work, case, side: held[side])
     row, out = bench_memory()
     assert (row["resident_bytes"], row["torch_resident_bytes"]) == tuple(held.values())
     assert out.splitlines()[-1].split()[-3:] == ["300", "200", "1.50"]
 
 
 def test_memory_that_could_not_be_measured_says_why(bench_memory, monkeypatch):
-    monkeypatch.setattr(rows, "_apart", lambda work, case, side: "its process ended early")
+    monkeypatch.setattr(rows, "apart", lambda work, case, side: "its process ended early")
     row, out = bench_memory()
     assert row["resident_bytes"] == "its process ended early"
     assert out.splitlines()[-1].split()[-1] == "float32"  # no figures

@@ -252,7 +252,7 @@ def test_a_file_that_cannot_be_written_takes_no_row_from_the_table(command, monk
 def test_a_mistake_in_a_later_recipe_takes_no_row_away(monkeypatch):
     """Of the first one nothing is lost: it ends the command."""
     said = {"a": UserError("a is wrong"), "b": "row of b"}
-    monkeypatch.setattr(rows, "_apart", lambda work, case, *_: said[case.config])
+    monkeypatch.setattr(rows, "apart", lambda work, case, *_: said[case.config])
     a, b = case.Case("a", "a.py"), case.Case("b", "b.py")
     budget = case.Budget(1, 1.0, 1.0)
     assert list(rows.measured([b, a], budget, False)) == [(b, "row of b"), (a, "a is wrong")]

@@ -3,6 +3,7 @@
     python -m jaxnets.bench --config configs/se_resnet.py
     python -m jaxnets.bench --config configs/se_resnet.py --against torch --batch 128,512,2048
     python -m jaxnets.bench --config configs/se_resnet.py,configs/resnet18.py --dtype bfloat16
+    python -m jaxnets.bench --deploy --config configs/se_resnet.py --json deploy.json
 
 Random images of the data set's shape lie on the device; training is whole steps, with augmentation
 and optimizer.  JAX and PyTorch take turns after a warm-up; each row has a process of its own.  The
@@ -10,6 +11,11 @@ table shows medians over the repeats, +- the distance of their quartiles.  A mul
 a convolution or linear layer counts as two operations, in training as six; "of product" is their
 share of the operations that a large matrix product reaches in the same run.  PyTorch is the twin in
 channels last, as it is ("eager") and by torch.compile; speedups are against the faster one.
+
+--deploy measures exported networks instead, on the CPU: jitted by JAX, in torch as it is and
+compiled, in onnxruntime in float32 and int8; for each the time of an image at batch 1 and 64
+(--batch), on one thread and on all, the file's size, and the peak memory of a process that opens
+the file and does nothing else.  Weights are the initial ones: the time does not depend on them.
 
 Exit codes: 0 measured, 1 some row could not be, 2 a mistake in the command.
 """
@@ -28,11 +34,16 @@ from jaxnets.files.atomic import check_file, write_text
 from jaxnets.files.regular import parse_json
 
 _DAY = 86400.0
+_DEPLOY_BATCHES = "1,64"
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     args = _parser().parse_args(argv)
+    if args.deploy:
+        return _deploy(args, argv)
+    if args.picture:
+        raise UserError("--picture: is about --deploy")
     found = parse(args)
     if not found:
         return 0
@@ -49,17 +60,56 @@ def main(argv: Sequence[str]) -> int:
         else:
             machine, row = outcome
             rows.append(row)
-        if args.json:
-            try:
-                result = {**head, "machine": machine, "rows": rows}
-                write_text(args.json, json.dumps(result, indent=2) + "\n")
-                unwritten = None
-            except UserError as e:  # once there is room again, the next row brings them all
-                unwritten = e
+        unwritten = _kept(args.json, {**head, "machine": machine, "rows": rows})
 
     from jaxnets.bench.show import show_result
 
     show_result(machine, rows, budget)
+    if unwritten is not None:
+        raise unwritten
+    return 1 if any("error" in row for row in rows) else 0
+
+
+def _kept(path: Path | None, result: dict) -> UserError | None:
+    """Writes what is measured so far; if that fails, why: the next row may bring them all."""
+    try:
+        if path is not None:
+            write_text(path, json.dumps(result, indent=2) + "\n")
+    except UserError as e:
+        return e
+    return None
+
+
+def _deploy(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    from jaxnets.bench.deploy.measure import Case, measured
+    from jaxnets.bench.deploy.show import draw, pictures, show_rows
+    from jaxnets.config import to_json
+    from jaxnets.export.files import FORMATS, require
+
+    for flag, given in (
+        ("--against", args.against), ("--dtype", args.dtype), ("--memory", args.memory),
+    ):  # fmt: skip
+        if given:
+            raise UserError(f"{flag}: is about training; leave it out with --deploy")
+    batches = numbers("--batch", args.batch or _DEPLOY_BATCHES)
+    cases = [Case(to_json(config), spec) for spec, config in cli.recipes(args)]
+    if not cases:
+        return 0
+    packages = [name for how in FORMATS.values() for name in (*how.writes, *how.runs)]
+    require(dict.fromkeys(packages), "--deploy")
+    _check_output("--json", args.json, args.force)
+    for path in pictures(args.picture) if args.picture else ():
+        _check_output("--picture", path, args.force)
+    budget = Budget(args.repeats, args.seconds, args.compile_limit)
+    head = {"command": ["python", "-m", "jaxnets.bench", *argv], **budget._asdict()}
+    machine, rows, unwritten = None, [], None
+    for where, found in measured(cases, batches, budget):
+        machine = machine or where
+        rows += found
+        unwritten = _kept(args.json, {**head, "machine": machine, "rows": rows})
+    show_rows(machine, rows)
+    if args.picture:
+        draw(rows, args.picture)
     if unwritten is not None:
         raise unwritten
     return 1 if any("error" in row for row in rows) else 0
@@ -75,19 +125,24 @@ def parse(args: argparse.Namespace) -> list[Case]:
         raise UserError(
             "--against torch: torch is not installed; pip install torch, or leave it out"
         )
-    if found and args.json:
-        if args.json.exists() and not (args.force or _holds_nothing(args.json)):
-            raise UserError(
-                f"--json {args.json}: exists; name another file, or replace it with --force"
-            )
-        check_file(args.json, f"--json {args.json}")
+    if found:
+        _check_output("--json", args.json, args.force)
     return found
+
+
+def _check_output(flag: str, path: Path | None, force: bool) -> None:
+    """Before the work: raises a UserError where a file could or should not be written."""
+    if path is None:
+        return
+    if path.exists() and not (force or _holds_nothing(path)):
+        raise UserError(f"{flag} {path}: exists; name another file, or replace it with --force")
+    check_file(path, f"{flag} {path}")
 
 
 def _holds_nothing(path: Path) -> bool:
     """Whether a file is one of this command's in which no row was measured."""
     try:
-        rows = parse_json(path.read_text())["rows"]
+        rows = parse_json(path.read_bytes())["rows"]
         return bool(rows) and all(set(row) >= {"config", "error"} for row in rows)
     except (ValueError, LookupError, TypeError):
         return False
@@ -98,7 +153,9 @@ def _parser() -> cli.Parser:
     parser.add_recipe(many=True)
     add = parser.add_argument
     add("--against", choices=("torch",), help="measure the PyTorch twins too")
-    add("--batch", metavar="N,N,...", help="batch sizes (default: the recipe's)")
+    add("--deploy", action="store_true", help="measure exported networks instead")
+    add("--picture", type=Path, metavar="FILE.png", help="of --deploy, and one for dark paper")
+    add("--batch", metavar="N,N,...", help="batch sizes (default: the recipe's; deploy: 1,64)")
     add(
         "--dtype",
         metavar="T,T,...",

@@ -62,6 +62,11 @@ def dtypes(flag: str, text: str) -> list[str]:
     return list(dict.fromkeys(text.split(",")))
 
 
+def classes(config: Any) -> int:
+    """How many classes a recipe's network tells apart."""
+    return config.model.num_classes or _CLASSES.get(config.data.name, 10)
+
+
 def synthetic(config: Any, on_cpu: bool) -> Dataset:
     """Random images of the shape that the recipe's data set has, all batches full.
 
@@ -72,20 +77,20 @@ def synthetic(config: Any, on_cpu: bool) -> Dataset:
     batch = config.batch_size
     train, test = (8 * batch, batch) if on_cpu else (TRAIN_IMAGES, max(TEST_IMAGES, batch))
     train, test = train // batch * batch, test // batch * batch
-    classes = config.model.num_classes or _CLASSES.get(config.data.name, 10)
+    count = classes(config)
     random, size = np.random.default_rng(0), config.data.image_size
 
-    def images(count: int) -> np.ndarray:
-        return random.integers(0, 256, (count, size, size, 3), np.uint8)
+    def images(number: int) -> np.ndarray:
+        return random.integers(0, 256, (number, size, size, 3), np.uint8)
 
-    def labels(count: int) -> np.ndarray:
-        return random.integers(0, classes, count, np.int32)
+    def labels(number: int) -> np.ndarray:
+        return random.integers(0, count, number, np.int32)
 
     return Dataset(
         train_images=images(train),
         train_labels=labels(train),
         test_images=images(test),
         test_labels=labels(test),
-        class_names=tuple(map(str, range(classes))),
+        class_names=tuple(map(str, range(count))),
         source="random images",
     )

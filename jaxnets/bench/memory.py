@@ -1,11 +1,11 @@
 """The most memory that a piece of work took."""
 
 import contextlib
-import resource
-import sys
 from pathlib import Path
 
 import jax
+
+from jaxnets.bench.peak import peak_resident
 
 DEVICE = "peak of the device's allocator"
 PROCESS = "growth of the process's peak resident set"
@@ -30,13 +30,3 @@ class PeakMemory:
         if self.kind == DEVICE:
             return self._device.memory_stats()["peak_bytes_in_use"]
         return max(0, peak_resident() - self._before)
-
-
-def peak_resident() -> int:
-    """Bytes that this process held at most."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxnets import config as configs
 from jaxnets.bench.case import Case, synthetic
+from jaxnets.bench.peak import peak_resident
 from jaxnets.data import Dataset
 
 STEPS, ROUNDS = 8, 2
@@ -29,9 +30,6 @@ def resident(case: Case, side: str) -> int:
     most = 2 * config.eval_batch_size
     data = data._replace(test_images=data.test_images[:most], test_labels=data.test_labels[:most])
     (_train_jax if side == JAX else _train_torch)(config, data)
-
-    from jaxnets.bench.memory import peak_resident  # it imports jax, which sets itself up above
-
     return peak_resident()
 
 

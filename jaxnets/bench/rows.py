@@ -35,7 +35,7 @@ def measured(
         yield found[0], (machine, row | _resident(found[0], against_torch, memory))
         return
     for case in found:
-        outcome = _apart(measure_here, case, budget, against_torch)
+        outcome = apart(measure_here, case, budget, against_torch)
         if isinstance(outcome, UserError):
             if case is found[0]:
                 raise outcome
@@ -51,7 +51,7 @@ def _resident(case: Case, against_torch: bool, memory: bool) -> dict[str, int | 
     sides = {JAX: "resident_bytes"} | ({TORCH: "torch_resident_bytes"} if against_torch else {})
     if not memory:
         return {}
-    found = {key: _apart(resident, case, side) for side, key in sides.items()}
+    found = {key: apart(resident, case, side) for side, key in sides.items()}
     return {key: value if isinstance(value, int) else str(value) for key, value in found.items()}
 
 
@@ -62,7 +62,7 @@ def measure_here(case: Case, budget: Budget, against_torch: bool) -> tuple[dict,
     return measure(case, budget, against_torch, functools.partial(print, flush=True))
 
 
-def _apart(work: Callable[..., Any], *args: object) -> Any:
+def apart(work: Callable[..., Any], *args: object) -> Any:
     """`work(*args)` in a process of its own; a mistake of the user's, or what else failed there.
 
     Over a pipe: an executor's semaphores would be reported as leaked where a signal ends this

@@ -106,7 +106,7 @@ class TorchSide:
         self.note: str | None = None
         if twin.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        with contextlib.nullcontext() if mode is None else _at_most(limit):
+        with contextlib.nullcontext() if mode is None else at_most(limit):
             if mode is not None:
                 self._net = torch.compile(twin.task.net, dynamic=False, mode=mode)
                 if twin.device.type != "cpu":  # where it is no faster compiled
@@ -204,7 +204,7 @@ class _Late(BaseException):
 
 
 @contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def at_most(seconds: float) -> Iterator[None]:
     """Ends what it encloses after so long; without effect where there are no alarms."""
     if not hasattr(signal, "setitimer"):
         yield

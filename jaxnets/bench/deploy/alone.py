@@ -1,0 +1,24 @@
+"""A process that opens one file, answers one batch and says how much memory it held at most.
+
+python -m jaxnets.bench.deploy.alone RUNTIME FILE THREADS BATCH SIZE
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.bench.deploy.runtimes import RUNTIMES, pin
+from jaxnets.bench.peak import peak_resident
+
+
+def main(runtime: str, file: str, threads: str, batch: str, size: str) -> None:
+    """Prints bytes."""
+    pin(int(threads))
+    call = RUNTIMES[runtime].load(Path(file), int(threads))
+    call(np.zeros((int(batch), int(size), int(size), 3), np.uint8))
+    print(peak_resident())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
