@@ -279,7 +279,7 @@ def _number(kind: Callable, what: str, least: float, most: float) -> Callable[[s
 
 
 def add_networks(parser: Parser) -> None:
-    """Adds --workdir, --checkpoint and --weights, for `port.networks.load_networks`."""
+    """Adds --workdir, --checkpoint and --weights, for `port.weights.load_networks`."""
     add_workdirs(parser, required=False)
     parser.add_argument(
         "--weights",

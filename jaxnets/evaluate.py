@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         check_folder(folder, f"--output {folder}")
 
     from jaxnets.data.identity import describe
-    from jaxnets.port.networks import load_networks
+    from jaxnets.port.weights import load_networks
     from jaxnets.report.sections.classes import format_report
     from jaxnets.runs.workdir import note_older
     from jaxnets.tables import terminal_width

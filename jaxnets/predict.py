@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxnets.inference.inputs import read_several
     from jaxnets.inference.predictor import Predictor
-    from jaxnets.port.networks import load_networks
+    from jaxnets.port.weights import load_networks
 
     net = Predictor(load_networks(args))
     classes = _classes(net.members[0], args.names)

@@ -20,7 +20,7 @@ from jaxnets import config as configs
 from jaxnets.config import networks
 from jaxnets.optim import make_optimizer
 from jaxnets.runs import children
-from jaxnets.sweep import ablation, claims, engine, page, size, space, storage, worker
+from jaxnets.sweep import ablation, claims, page, size, space, storage, worker
 from tests import sweep_fakes
 from tests.sweep_fakes import BEGUN, PACE, TINY
 
@@ -133,7 +133,7 @@ def test_samplers_and_pruners(sampler, pruner, here, command):
     done = command("jaxnets.sweep", *arguments(*flags, trials=3))
     assert done.code == 0, done.err
     assert len(table()) == 3
-    assert {sampler for sampler, _ in USED} == {*engine.SAMPLERS}
+    assert {sampler for sampler, _ in USED} == {*storage.SAMPLERS}
 
 
 def test_mistakes(here, command, refused):

@@ -1,11 +1,12 @@
 """Weights of any kind with what they belong to: by name, of a file, of a run."""
 
+import argparse
 import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flax import nnx
 
@@ -22,6 +23,9 @@ from jaxnets.port.verify import Differences, differences
 from jaxnets.pretrained import Weights
 from jaxnets.pretrained.weights import is_described
 from jaxnets.runs.workdir import CHECKPOINTS, CONFIG, read_config
+
+if TYPE_CHECKING:
+    from jaxnets.inference.network import Member
 
 # The files of torch_ref.train, by the checkpoint that each is.
 TORCH_FILES = dict(zip(("last", "best"), CHECKPOINTS["torch_ref.train"], strict=True))
@@ -49,6 +53,32 @@ def load_weights(
     plan = adapters.fitting({name: value.shape for name, value in weights.items()}, wanted)
     from_state_dict(model, plan.adapt(weights))
     return model
+
+
+def load_networks(args: argparse.Namespace) -> "list[Member]":
+    """Sets jax up for the networks, the runs first, and loads them.
+
+    Args:
+        args: with `workdir`, `weights` and `checkpoint`, which `cli.add_networks` adds.
+
+    Raises:
+        UserError: a run or weights that cannot be loaded, or networks that do not go together.
+    """
+    from jaxnets.devices import runtime
+    from jaxnets.inference.network import check_together, load_members, of_weights
+
+    for i, source in enumerate(args.weights):
+        if source in args.weights[:i]:
+            raise UserError(f"--weights {source}: the same twice is no ensemble; leave it out")
+    dtypes = {read_config(workdir).dtype for workdir in args.workdir}
+    runtime.setup("float64" if "float64" in dtypes else "float32")
+    weights = [read_weights(source) for source in args.weights]
+    if "float64" in {found.config.dtype for found in weights}:
+        runtime.setup("float64")
+    members = load_members(args.workdir, args.checkpoint)
+    members += [of_weights(found) for found in weights]
+    check_together(members)
+    return members
 
 
 class Source(NamedTuple):

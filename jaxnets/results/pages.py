@@ -3,7 +3,7 @@
 import re
 import shlex
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxnets.files.atomic import write_text
 from jaxnets.files.regular import parse_json, read_text
 from jaxnets.results.plan import Commands, Plan, Published, Training
 from jaxnets.results.record import epochs_done
-from jaxnets.results.summary import mean, summarize
+from jaxnets.results.summary import mean, summarize, table
 from jaxnets.runs.workdir import read_config
 
 RESULTS, README, PERFORMANCE = "RESULTS.md", "README.md", Path("docs/performance.md")
@@ -147,8 +147,8 @@ def runs_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> str:
     if not rows:
         return "Nothing has been measured yet."
     parts = [
-        _table(_ACCURACIES, accuracies),
-        _table(_CONDITIONS, conditions),
+        table(_ACCURACIES, accuracies),
+        table(_CONDITIONS, conditions),
         "\n".join(["```", *commands, "```"]),
     ]
     if (plan.results / "accuracy.png").exists():
@@ -181,13 +181,13 @@ def bench_text(plan: Plan) -> str:
     by_recipe = {entry["config"]: entry for entry in found["rows"]}
     words = shlex.split(row.commands[0])
     recipes = words[words.index("--config") + 1].split(",")
-    table = _table(_BENCHED, [_benched(recipe, by_recipe.get(recipe)) for recipe in recipes])
+    text = table(_BENCHED, [_benched(recipe, by_recipe.get(recipe)) for recipe in recipes])
     if not found["rows"]:
-        return table
+        return text
     machine = found["machine"]
     versions = ", ".join(f"{k} {machine['versions'][k]}" for k in ("jax", "torch"))
     return (
-        f"{table}\n\n{machine['device']}, {machine['cores']} cores, load {machine['load'][0]:.1f} "
+        f"{text}\n\n{machine['device']}, {machine['cores']} cores, load {machine['load'][0]:.1f} "
         f"at the start of the last row; {versions}; medians of n={found['repeats']}."
     )
 
@@ -227,7 +227,7 @@ def missing_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> str:
             lines.append((f"`{row.name}`", modules, "", "", f"about {needs}"))
     if not lines:
         return "Everything in the plan has been run."
-    return _table(("row", "what", "parameters", "published", "a seed takes, guessed"), lines)
+    return table(("row", "what", "parameters", "published", "a seed takes, guessed"), lines)
 
 
 def models_text(plan: Plan, rows: Mapping[str, Mapping[str, Any]], old: str) -> str:
@@ -301,11 +301,6 @@ def _or_dash(figure: Mapping[str, Any], unit: str, digits: int = 2) -> str:
 def _versions(versions: Mapping[str, str]) -> str:
     shown = ("torch",) if "torch" in versions else ("jax", "flax")
     return ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
-
-
-def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [columns, ["---"] * len(columns), *lines]
-    return "\n".join(f"| {' | '.join(cells)} |".replace("| --- ", "|---") for cells in rows)
 
 
 def _cells(line: str) -> list[str]:

@@ -45,7 +45,7 @@ def summarize(workdirs: Sequence[Path], target: float | None = None) -> list[dic
 def markdown(rows: Sequence[dict[str, Any]], target: float | None = None) -> str:
     """The rows as a table, and below it the command of each."""
     columns = [*_COLUMNS, *([] if target is None else [f"to {target:g} %"])]
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    lines = []
     for row in rows:
         done, epochs = row["epochs_done"], row["epochs"]
         chosen = " (chosen on test)" if row["selected_on"] == "test" else ""
@@ -64,8 +64,14 @@ def markdown(rows: Sequence[dict[str, Any]], target: float | None = None) -> str
         if target is not None:
             reached = row["to_target"]
             cells.append(f"{mean(reached, ' s', 1)} ({reached['n']} of {row['n']})")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"    {row['command']}" for row in rows)])
+        lines.append(cells)
+    return "\n".join([table(columns, lines), "", *(f"    {row['command']}" for row in rows)])
+
+
+def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    rows = [columns, ["---"] * len(columns), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("| --- ", "|---") for cells in rows)
 
 
 def _read(workdir: Path, target: float | None) -> dict[str, Any]:

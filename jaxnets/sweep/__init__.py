@@ -6,8 +6,7 @@
     space        settings that optuna proposes
     recipe       a configuration as the text of a recipe
     size         parameters and operations, counted before anything is trained
-    engine       samplers and pruners
-    storage      the study in its storage
+    storage      the study in its storage, its sampler and pruner
     claims       which trial is whose, and what a dead worker leaves
     trial        one trial: its runs, its value
     worker       trial after trial, until nothing is left

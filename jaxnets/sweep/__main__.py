@@ -48,8 +48,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> cli.Parser:
-    from jaxnets.sweep import engine
-
     parser = cli.Parser("jaxnets.sweep", __doc__)
     parser.add_recipe()
     add = parser.add_argument
@@ -62,8 +60,8 @@ def _parser() -> cli.Parser:
     add("--storage", metavar="URL", help="optuna's, or journal:///FILE (default: in the workdir)")
     add("--budget", type=cli.real(1, _LARGEST), metavar="N", help="parameters at most")
     add("--macs", type=cli.real(1, _LARGEST), metavar="N", help="multiply-accumulates at most")
-    add("--sampler", choices=engine.SAMPLERS, help="of a space (default: tpe)")
-    add("--pruner", choices=engine.PRUNERS, help="of a space (default: asha)")
+    add("--sampler", choices=storage.SAMPLERS, help="of a space (default: tpe)")
+    add("--pruner", choices=storage.PRUNERS, help="of a space (default: asha)")
     add("--show", type=Path, metavar="DIR", help="what a sweep has found so far")
     add("--export", type=Path, metavar="FILE.py", help="with --show: the best as a recipe")
     add("--latency", action="store_true", help="with --show: measure the front's latencies here")
@@ -83,7 +81,7 @@ def _ablation(args: Any) -> Any:
 
 
 def _sweep(args: Any, config: Any, rows: Any) -> int:
-    from jaxnets.sweep import definition, engine, worker
+    from jaxnets.sweep import definition, worker
 
     sweep = _defined(args, config, rows)
     with storage.alone(sweep.workdir):
@@ -92,8 +90,8 @@ def _sweep(args: Any, config: Any, rows: Any) -> int:
             sweep.url,
             sweep.study,
             make=True,
-            sampler=engine.sampler(sweep.sampler),
-            pruner=engine.pruner(sweep.pruner, config.num_epochs),
+            sampler=storage.sampler(sweep.sampler),
+            pruner=storage.pruner(sweep.pruner, config.num_epochs),
         )
         definition.check_study(study, sweep)
         worker.fill(study, sweep)

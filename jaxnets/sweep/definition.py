@@ -26,7 +26,7 @@ class Sweep:
     seeds: runs of each setting, from the recipe's seed on.
     trials: settings to train; None for all that are listed.
     budget, macs: of a network, at most; None for any.
-    sampler, pruner: names, see `engine`.
+    sampler, pruner: names, see `storage`.
     url: of the storage.
     """
 

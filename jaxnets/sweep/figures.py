@@ -1,10 +1,9 @@
 """Pictures of a sweep: each is drawn on light and on dark paper."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jaxnets.report.figure import Theme, label
-from jaxnets.sweep.found import Row, text
+from jaxnets.sweep.found import Row, has_validation, text
 
 
 def settings(rows: Sequence[Row], keys: Sequence[str], theme: Theme):
@@ -14,9 +13,9 @@ def settings(rows: Sequence[Row], keys: Sequence[str], theme: Theme):
     figure = Figure(figsize=(7.5, 1.2 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        values = [accuracy(run) for run in row.runs]
+        values = [run[row.counted] for run in row.runs]
         axes.plot(values, [place] * len(values), "o", markersize=4, color=theme.grey, alpha=0.7)
-        spread = row.figures["last" if row.runs[0]["val"] is None else "val"]
+        spread = row.figures[row.counted]
         axes.errorbar(
             spread["mean"],
             place,
@@ -106,12 +105,7 @@ def name(row: Row, keys: Sequence[str]) -> str:
     return label(", ".join(text(row.setting.get(key, "–")) for key in keys), 48)
 
 
-def accuracy(run: Mapping[str, Any]) -> float:
-    """By which a run counts, in per cent."""
-    return run["last"] if run["val"] is None else run["val"]
-
-
 def measure(rows: Sequence[Row]) -> str:
     """What the values are."""
-    validation = any(r["val"] is not None for row in rows for r in row.runs)
+    validation = has_validation(rows)
     return "validation accuracy (%)" if validation else "test accuracy, last epoch (%)"

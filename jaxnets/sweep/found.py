@@ -48,6 +48,11 @@ class Row:
     claim: str = ""
 
     @property
+    def counted(self) -> str:
+        """The figure by which a trial that has runs is compared."""
+        return "last" if self.runs[0]["val"] is None else "val"
+
+    @property
     def figures(self) -> dict[str, dict[str, Any]]:
         """Mean, deviation and number of runs, of accuracies in per cent and seconds."""
         return {

@@ -141,11 +141,10 @@ def write_picture(rows: Sequence[Row], folder: Path, *, is_listed: bool) -> list
 def export(shown: Shown, path: Path) -> None:
     """Writes the best trial as a recipe."""
     best = shown.best[0]
-    figures_ = best.figures
-    which = "last" if best.runs[0]["val"] is None else "val"
-    split = "test, last epoch" if which == "last" else "validation, best epoch"
+    figure = best.figures[best.counted]
+    split = "test, last epoch" if best.counted == "last" else "validation, best epoch"
     first, _, rest = best.recipe.partition("\n")
-    said = f"Reached {mean(figures_[which], ' %')} ({split}), n = {len(best.runs)}."
+    said = f"Reached {mean(figure, ' %')} ({split}), n = {len(best.runs)}."
     command = f"    python -m jaxnets.train --config {path}"
     write_text(path, f"{first}\n\n{said}\n\n{command}\n{rest}")
 
@@ -200,17 +199,13 @@ def _settings(rows: Sequence[Row]) -> Plot | None:
         return None
     keys = found.keys(trained)
     values = ", ".join(
-        f"{figures.name(row, keys)} {mean(row.figures[_which(row)], ' %')}" for row in trained
+        f"{figures.name(row, keys)} {mean(row.figures[row.counted], ' %')}" for row in trained
     )
     return Plot(
         "settings",
         lambda theme: figures.settings(trained, keys, theme),
         f"Accuracy of each setting: {values}",
     )
-
-
-def _which(row: Row) -> str:
-    return "last" if row.runs[0]["val"] is None else "val"
 
 
 def _importance(shares: Mapping[str, float]) -> Section:

@@ -1,8 +1,9 @@
-"""The study of a sweep in its storage: SQLite, any other database, or a journal file."""
+"""The study of a sweep: in SQLite, any other database or a journal file; samplers and pruners."""
 
 import contextlib
 import fcntl
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from jaxnets.files.atomic import writing
 
 FILE = "study.db"
 JOURNAL = "journal:///"
+SAMPLERS = ("tpe", "random", "qmc")
+PRUNERS = ("asha", "hyperband", "median", "none")
+REDUCTION = 3
+"""Of so many trials that get as far as a rung, one goes on beyond it."""
 _PATIENCE = 120.0  # seconds for which one worker waits for another's write into a SQLite file
 
 
@@ -72,6 +77,37 @@ def open_study(
         ) from e
     except Exception as e:  # of drivers, each of which has its own
         raise UserError(f"--storage {_shown(url)}: cannot be reached ({_reason(e)})") from e
+
+
+def sampler(name: str) -> Any:
+    """What proposes settings.
+
+    Unseeded: workers, and one that goes on, must not propose what others have.
+    """
+    from optuna import samplers
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if name == "random":
+            return samplers.RandomSampler()
+        if name == "qmc":
+            return samplers.QMCSampler(scramble=True)
+        return samplers.TPESampler()
+
+
+def pruner(name: str, epochs: int) -> Any:
+    """What gives trials up; rungs are at a ninth and a third of the epochs."""
+    from optuna import pruners
+
+    first = max(1, epochs // REDUCTION**2)
+    if name == "asha":
+        return pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION)
+    if name == "hyperband":
+        return pruners.HyperbandPruner(
+            min_resource=first, max_resource=epochs, reduction_factor=REDUCTION
+        )
+    return pruners.MedianPruner() if name == "median" else pruners.NopPruner()
 
 
 @contextlib.contextmanager
