@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from jaxnets.errors import UserError
+
 _PLENTY, _DEFLATED = 1 << 28, 200  # bytes, and how many of them from one
 
 
@@ -40,6 +42,14 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     """All of a file.  Raises: as `opener`."""
     with open_file(path) as file:
         return file.read()
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file that a user names.  Raises: UserError, where it cannot be read."""
+    try:
+        return read_bytes(path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
 
 
 def read_text(path: str | os.PathLike, **how: Any) -> str:

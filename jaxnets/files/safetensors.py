@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxnets.errors import UserError
-from jaxnets.files.regular import read_bytes
+from jaxnets.files.regular import read_file
 
 # The dtypes of safetensors that weights have.
 _DTYPES = {
@@ -36,11 +36,7 @@ class Content(NamedTuple):
 
 def read(path: Path) -> Content:
     """The content of a file.  Raises: as `parse`, and where it cannot be read."""
-    try:
-        data = read_bytes(path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
-    return parse(data, path)
+    return parse(read_file(path), path)
 
 
 def parse(data: bytes, path: Path) -> Content:

@@ -20,7 +20,7 @@ from jaxnets.config import networks
 from jaxnets.errors import UserError, unknown
 from jaxnets.files import safetensors
 from jaxnets.files.atomic import atomic_write
-from jaxnets.files.regular import parse_json, read_bytes
+from jaxnets.files.regular import parse_json, read_file
 from jaxnets.pretrained import fetch, index
 from jaxnets.pretrained.index import Entry
 
@@ -203,14 +203,6 @@ def _parsed(data: bytes, path: Path, source: str) -> Weights:
     except (ValueError, LookupError, TypeError) as e:
         raise UserError(f"{path}: what it says of its weights cannot be read ({e})") from e
     return Weights(source, content.tensors, config, meta, hashlib.sha256(data).hexdigest())
-
-
-def read_file(path: Path) -> bytes:
-    """All of a file.  Raises: UserError, where it cannot be read."""
-    try:
-        return read_bytes(path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
 
 
 def _is_of(entry: Entry, model: str, num_classes: int | None, options: Mapping[str, Any]) -> bool:
