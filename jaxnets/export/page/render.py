@@ -63,7 +63,7 @@ def render(models: Sequence[Model], samples: Samples, runtime: Mapping[str, byte
         origin=escape(samples.origin),
         samples="".join(map(_sample, range(len(samples.names)), samples.names)),
         switch=_switch(models),
-        tiles=html.tiles(_tiles(about)),
+        tiles=html.tiles(_tiles(models)),
         facts=html.details("About this network", html.facts(_facts(models))),
         # A class may be called </script>.
         data=json.dumps(data).replace("<", "\\u003c"),
@@ -90,11 +90,13 @@ def _switch(models: Sequence[Model]) -> str:
     return f'<fieldset class="switch" id="switch"><legend>Precision</legend>{radios}</fieldset>'
 
 
-def _tiles(about: Mapping[str, Any]) -> dict[str, str]:
-    tiles = {"one image": "...", "its file": "..."}  # said by the script
+def _tiles(models: Sequence[Model]) -> dict[str, str]:
+    about = models[0].about
+    tiles = {"one image": "...", "file": "..."}  # said by the script
     accuracy = about["origin"].get("test_accuracy")
     if accuracy is not None:
-        tiles["test accuracy"] = f"{accuracy:.2%}"
+        whose = "" if len(models) == 1 else f", {models[0].name}"
+        tiles[f"test accuracy{whose}"] = f"{accuracy:.2%}"
     return tiles | {"parameters": f"{about['parameters']:,}"}
 
 
@@ -103,9 +105,20 @@ def _facts(models: Sequence[Model]) -> dict[str, str]:
     origin = about["origin"]
     options = ", ".join(f"{k}={v}" for k, v in about["options"].items())
     epoch = "" if origin.get("epoch") is None else f"After epoch {origin['epoch']}. "
+    int8 = next((m.about["int8"] for m in models if "int8" in m.about), None)
     return {
         "network": f"{about['model']}: {options}",
         "weights": f"{epoch}{selection(origin.get('selected_on'))}",
+        **({} if int8 is None else {"int8": _int8(int8)}),
         "SHA-256": f"{about['weights_sha256']}, of all tensors",
         "made with": ", ".join(f"{k} {v}" for k, v in about["versions"].items()),
     }
+
+
+def _int8(said: Mapping[str, Any]) -> str:
+    kept = ", ".join(said["layers_in_float"])
+    return (  # not from which folder: the page may be for everybody
+        f"{said['accuracy_int8']:.2%} right, and {said['accuracy_float32']:.2%} in float32, of "
+        f"{said['images']:,} {said['split']} images; {said['agreement']:.1%} of the predictions "
+        f"are the same. Layers left in float: {kept or 'none'}."
+    )
