@@ -209,7 +209,7 @@ def test_an_interruption_does_not_wait_for_the_rest(tmp_path, monkeypatch):
         time.sleep(0.01)
         return Interrupted()
 
-    monkeypatch.setattr(images, "_read", slow)
+    monkeypatch.setattr(images, "read_image", slow)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)  # shows the bar
     with pytest.raises(KeyboardInterrupt):
         read_images([tmp_path] * 1000, 4)

@@ -74,22 +74,6 @@ def is_image_name(name: str) -> bool:
     return _IMAGE_NAME.fullmatch(name) is not None
 
 
-def read_image(path: Path, size: int) -> tuple[np.ndarray, bool]:
-    """The image as RGB, uint8 (size, size, 3), and whether it had another size.
-
-    The central square is cut out and resized, bilinearly and antialiased, so the shorter side
-    fits and the ends of the longer one are lost; an image of size x size keeps its pixels. The
-    camera's orientation (EXIF) is applied, transparency is laid on white, 16 bits are scaled to 8,
-    grey becomes three equal channels, and of an animation the first frame counts.
-
-    Raises:
-        UserError: a file that cannot be read, is damaged or cut short, has more than 178 million
-            pixels, or pixels without a known range (32 bits, floating point).
-    """
-    with warnings.catch_warnings(action="ignore"):
-        return _read(path, size)
-
-
 def read_images(paths: Iterable[Path], size: int, *, skip_bad: bool = False) -> Images:
     """All of `paths` as `read_image` reads them.
 
@@ -113,7 +97,7 @@ def read_images(paths: Iterable[Path], size: int, *, skip_bad: bool = False) -> 
 
     def attempt(path: Path) -> tuple[np.ndarray, bool] | UserError:
         try:
-            return _read(path, size)
+            return read_image(path, size)
         except UserError as error:
             return error
 
@@ -153,7 +137,18 @@ def _refuse_folder(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
 
-def _read(path: Path, size: int) -> tuple[np.ndarray, bool]:
+def read_image(path: Path, size: int) -> tuple[np.ndarray, bool]:
+    """The image as RGB, uint8 (size, size, 3), and whether it had another size.
+
+    The central square is cut out and resized, bilinearly and antialiased, so the shorter side
+    fits and the ends of the longer one are lost; an image of size x size keeps its pixels. The
+    camera's orientation (EXIF) is applied, transparency is laid on white, 16 bits are scaled to 8,
+    grey becomes three equal channels, and of an animation the first frame counts.
+
+    Raises:
+        UserError: a file that cannot be read, is damaged or cut short, has more than 178 million
+            pixels, or pixels without a known range (32 bits, floating point).
+    """
     from PIL import Image, ImageOps
 
     try:
