@@ -22,7 +22,8 @@ class Classifier(nn.Linear):
     """The last layer: its logits are float32 at least, also where autocast computes in less."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(x.device.type):
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
+        device = x.device.type
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+            return super().forward(x)  # also of tensors without memory, on "meta"
+        with torch.autocast(device, enabled=False):
             return super().forward(x.to(self.weight.dtype))
