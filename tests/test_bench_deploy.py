@@ -15,6 +15,7 @@ from jaxnets.bench.case import Budget
 from jaxnets.bench.deploy import measure, runtimes, show
 from jaxnets.bench.deploy.measure import Case, alone, measured, timed
 from jaxnets.bench.deploy.runtimes import RUNTIMES
+from jaxnets.bench.show import machine_line
 from jaxnets.errors import UserError
 from jaxnets.export.images import random_images
 
@@ -23,6 +24,7 @@ for package in ("torch", "flatbuffers", "onnx", "onnxruntime", "onnxscript"):
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
 MODULE = "jaxnets.bench.__main__"
+SHAPE = (1, 32, 32, 3)
 BUDGET = Budget(2, 0.001, 100.0)
 
 
@@ -72,7 +74,7 @@ def test_every_runtime_is_timed_at_every_batch(prepared, quick, monkeypatch):
     monkeypatch.setattr("jaxnets.devices.runtime.setup", lambda *_: None)  # it outlasts the test
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     machine, found = timed(folder, 32, runtimes.threads_at_most(), [1, 3], BUDGET)
-    assert machine["cores"] >= 1
+    assert "onnxruntime " in machine_line(machine)
     assert found.pop("torch compiled") == "RuntimeError: no compiler"
     assert set(found) == {*RUNTIMES} - {"torch compiled"}
     for by_batch in found.values():
@@ -96,7 +98,7 @@ def test_a_process_is_held_to_its_threads():
 def test_memory_is_that_of_one_runtime_alone(prepared):
     """onnxruntime's process holds neither jax nor torch."""
     folder, _ = prepared
-    held = alone("onnxruntime", folder, 32)
+    held = alone("onnxruntime", folder / "net.onnx", SHAPE, 60.0)
     assert isinstance(held, int)
     assert 2e7 < held < 2.5e8
     code = "import sys, jaxnets.bench.deploy.alone; print({'jax', 'torch'} & set(sys.modules))"
@@ -106,7 +108,8 @@ def test_memory_is_that_of_one_runtime_alone(prepared):
 
 def test_what_fails_alone_says_why(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"x")
-    assert "net.onnx" in str(alone("onnxruntime", tmp_path, 32))
+    assert "net.onnx" in str(alone("onnxruntime", tmp_path / "net.onnx", SHAPE, 60.0))
+    assert alone("onnxruntime", tmp_path / "net.onnx", SHAPE, 0.001) == "took more than 0.001 s"
 
 
 def fake_timed(folder, size, threads, batches, budget):
@@ -241,3 +244,35 @@ def test_packages_that_are_not_installed(refused, monkeypatch):
 
 def test_a_picture_is_of_deployment(refused):
     assert "--picture: is about --deploy" in refused(MODULE, "--config", CONFIG, "--picture=a.png")
+
+
+# Fire modules against plain convolutions
+
+
+def test_a_fire_module_against_a_plain_convolution(monkeypatch, capsys):
+    from jaxnets.bench.deploy import fire
+
+    monkeypatch.setattr("jaxnets.devices.runtime.setup", lambda *_: None)  # it outlasts the test
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(fire, "outcome", lambda work, *args: work(*args))
+    place = fire.Place("x", 8, 2, 4, 8)
+    ((machine, rows),) = fire.measured([place], [1, 2], BUDGET, log=str)
+    places = {(row["kind"], row["runtime"], row["batch"]) for row in rows}
+    assert len(rows) == len(places) == 2 * 3 * 2
+    assert all(row["ms_an_image"] > 0 for row in rows)
+    parameters = {row["kind"]: row["parameters"] for row in rows}
+    squeezed, expanded = 8 * 2 + 3 * 2, 2 * 4 * (1 + 9) + 2 * 3 * 4  # bias, scale and shift
+    assert parameters == {"fire": squeezed + expanded, "plain": 8 * 8 * 9 + 3 * 8}
+    macs = {row["kind"]: row["macs"] for row in rows}
+    assert macs == {"fire": 64 * (8 * 2 + 2 * 4 * 10), "plain": 64 * 8 * 8 * 9}
+    for row in rows:
+        in_onnx = row["runtime"] == "onnxruntime"
+        assert isinstance(row.get("peak_memory_bytes"), int) == in_onnx
+    show.show_fire(machine, rows)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines if line[:1] == ["x"]] == ["jax", "torch", "onnxruntime"]
+
+
+def test_fire_takes_no_recipe(refused):
+    assert "--fire" in refused(MODULE, "--fire", "--config", CONFIG)
+    assert "--fire" in refused(MODULE, "--fire", "--deploy")

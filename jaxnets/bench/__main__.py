@@ -16,6 +16,7 @@ channels last, as it is ("eager") and by torch.compile; speedups are against the
 compiled, in onnxruntime in float32 and int8; for each the time of an image at batch 1 and 64
 (--batch), on one thread and on all, the file's size, and the peak memory of a process that opens
 the file and does nothing else.  Weights are the initial ones: the time does not depend on them.
+--fire does so for Fire modules beside 3x3 convolutions of the same maps.
 
 Exit codes: 0 measured, 1 some row could not be, 2 a mistake in the command.
 """
@@ -40,7 +41,7 @@ _DEPLOY_BATCHES = "1,64"
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    if args.deploy:
+    if args.deploy or args.fire:
         return _deploy(args, argv)
     if args.picture:
         raise UserError("--picture: is about --deploy")
@@ -81,33 +82,46 @@ def _kept(path: Path | None, result: dict) -> UserError | None:
 
 
 def _deploy(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    from jaxnets.bench.deploy.measure import Case, measured
-    from jaxnets.bench.deploy.show import draw, pictures, show_rows
-    from jaxnets.config import to_json
+    """Exported networks, or Fire modules: nothing of training."""
     from jaxnets.export.files import FORMATS, require
 
-    for flag, given in (
+    flag = "--fire" if args.fire else "--deploy"
+    for other, given in (
         ("--against", args.against), ("--dtype", args.dtype), ("--memory", args.memory),
     ):  # fmt: skip
         if given:
-            raise UserError(f"{flag}: is about training; leave it out with --deploy")
+            raise UserError(f"{other}: is about training; leave it out with {flag}")
+    if args.fire and (args.deploy or args.config or args.picture or args.print_config):
+        raise UserError("--fire: measures modules; leave out --deploy, --config and --picture")
     batches = numbers("--batch", args.batch or _DEPLOY_BATCHES)
-    cases = [Case(to_json(config), spec) for spec, config in cli.recipes(args)]
-    if not cases:
-        return 0
-    packages = [name for how in FORMATS.values() for name in (*how.writes, *how.runs)]
-    require(dict.fromkeys(packages), "--deploy")
-    _check_output("--json", args.json, args.force)
-    for path in pictures(args.picture) if args.picture else ():
-        _check_output("--picture", path, args.force)
     budget = Budget(args.repeats, args.seconds, args.compile_limit)
+    if args.fire:
+        from jaxnets.bench.deploy import fire
+        from jaxnets.bench.deploy.show import show_fire as show
+
+        found = fire.measured(fire.PLACES, batches, budget)
+    else:
+        from jaxnets.bench.deploy.measure import Case, measured
+        from jaxnets.bench.deploy.show import draw, pictures
+        from jaxnets.bench.deploy.show import show_rows as show
+        from jaxnets.config import to_json
+
+        cases = [Case(to_json(config), spec) for spec, config in cli.recipes(args)]
+        if not cases:
+            return 0
+        for path in pictures(args.picture) if args.picture else ():
+            _check_output("--picture", path, args.force)
+        found = measured(cases, batches, budget)
+    packages = [name for how in FORMATS.values() for name in (*how.writes, *how.runs)]
+    require(dict.fromkeys(packages), flag)
+    _check_output("--json", args.json, args.force)
     head = {"command": ["python", "-m", "jaxnets.bench", *argv], **budget._asdict()}
     machine, rows, unwritten = None, [], None
-    for where, found in measured(cases, batches, budget):
+    for where, more in found:
         machine = machine or where
-        rows += found
+        rows += more
         unwritten = _kept(args.json, {**head, "machine": machine, "rows": rows})
-    show_rows(machine, rows)
+    show(machine, rows)
     if args.picture:
         draw(rows, args.picture)
     if unwritten is not None:
@@ -154,6 +168,7 @@ def _parser() -> cli.Parser:
     add = parser.add_argument
     add("--against", choices=("torch",), help="measure the PyTorch twins too")
     add("--deploy", action="store_true", help="measure exported networks instead")
+    add("--fire", action="store_true", help="measure Fire modules and plain convolutions instead")
     add("--picture", type=Path, metavar="FILE.png", help="of --deploy, and one for dark paper")
     add("--batch", metavar="N,N,...", help="batch sizes (default: the recipe's; deploy: 1,64)")
     add(

@@ -13,7 +13,7 @@ import jax
 from jaxnets.devices import cpu_flags
 
 _OF_A_RUN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_OF_A_BENCHMARK = ("jaxnets", "jax", "jaxlib", "flax", "optax", "torch")
+_OF_A_BENCHMARK = ("jaxnets", "jax", "jaxlib", "flax", "optax", "torch", "onnxruntime")
 
 
 def of_a_run() -> dict[str, Any]:

@@ -31,7 +31,7 @@ def network(source: Source, kind: str) -> "onnx.ModelProto":
     from jaxnets.export.twin import program
 
     made = program(source, kind)
-    with _quiet():
+    with quiet():
         exported = torch.onnx.export(
             made, (), input_names=["images"], output_names=OUTPUTS, dynamo=True, verbose=False
         )
@@ -66,7 +66,7 @@ def tidy(model: "onnx.ModelProto") -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torch's exporter prints its progress, and warns that there is no torchvision."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level

@@ -1,6 +1,6 @@
 """A process that opens one file, answers one batch and says how much memory it held at most.
 
-python -m jaxnets.bench.deploy.alone RUNTIME FILE THREADS BATCH SIZE
+python -m jaxnets.bench.deploy.alone RUNTIME FILE THREADS SHAPE DTYPE
 """
 
 import sys
@@ -12,11 +12,11 @@ from jaxnets.bench.deploy.runtimes import RUNTIMES, pin
 from jaxnets.bench.peak import peak_resident
 
 
-def main(runtime: str, file: str, threads: str, batch: str, size: str) -> None:
+def main(runtime: str, file: str, threads: str, shape: str, dtype: str) -> None:
     """Prints bytes."""
     pin(int(threads))
     call = RUNTIMES[runtime].load(Path(file), int(threads))
-    call(np.zeros((int(batch), int(size), int(size), 3), np.uint8))
+    call(np.zeros([int(size) for size in shape.split(",")], dtype))
     print(peak_resident())
 
 

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxnets.bench.case import Budget
 from jaxnets.bench.deploy.runtimes import RUNTIMES, pin, threads_at_most
 from jaxnets.bench.rows import apart
 from jaxnets.errors import UserError, one_line
+from jaxnets.timing import Rates, Work, alternate
 
 Log = Callable[[str], None]
-MEMORY_BATCH = 1
 
 
 class Case(NamedTuple):
@@ -51,18 +53,21 @@ def _measured(
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory(prefix="jaxnets-deploy-") as name:
         folder, machine, times = Path(name), None, {}
-        network = _outcome(_prepared, case.config, folder)
+        network = outcome(_prepared, case.config, folder)
         if isinstance(network, str):
             log(f"{case.spec}: not measured: {network}")
             return None, [{"config": case.spec, "error": network}]
         size = network.pop("image_size")
         sizes = network.pop("file_bytes")
         for threads in thread_counts():
-            found = _outcome(timed, folder, size, threads, batches, budget)
+            found = outcome(timed, folder, size, threads, batches, budget)
             machine = machine if isinstance(found, str) else found[0]
             times[threads] = found if isinstance(found, str) else found[1]
             log(f"{case.spec}: timed on {threads} thread{'s' * (threads > 1)}")
-        memory = {name: alone(name, folder, size) for name in RUNTIMES}
+        shape, limit = (1, size, size, 3), budget.compile_limit
+        memory = {
+            name: alone(name, folder / how.file, shape, limit) for name, how in RUNTIMES.items()
+        }
         log(f"{case.spec}: memory measured")
     rows = []
     for runtime in RUNTIMES:
@@ -82,11 +87,12 @@ def thread_counts() -> list[int]:
     return sorted({1, most}) if hasattr(os, "sched_setaffinity") else [most]
 
 
-def _outcome(work: Callable, *args: object) -> Any:
-    outcome = apart(work, *args)
-    if isinstance(outcome, UserError):
-        raise outcome
-    return outcome
+def outcome(work: Callable, *args: object) -> Any:
+    """What a process of its own gives, or what failed there; raises a mistake of the user's."""
+    found = apart(work, *args)
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
 def _prepared(config: str, folder: Path) -> dict[str, Any]:
@@ -108,12 +114,11 @@ def timed(
     """
     pin(threads)
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from jaxnets.devices import machine, runtime
+    from jaxnets.devices import cpu_memory, machine, runtime
 
     runtime.setup("float32")
     from jaxnets.bench.torch_side import at_most
     from jaxnets.export.images import random_images
-    from jaxnets.timing import Rates, Work, alternate
 
     images = {batch: random_images(batch, size) for batch in batches}
     calls, found = {}, {}
@@ -136,15 +141,13 @@ def timed(
             name: Work(functools.partial(repeated, call, batch), batch)
             for name, call in calls.items()
         }
-        rates: dict[str, Rates] = alternate(works, budget.repeats, budget.seconds)
-        for name in works:
-            found[name][batch] = _row(rates[name], budget)
-    return machine.of_a_benchmark(None), found
+        for name, rates in alternate(works, budget.repeats, budget.seconds).items():
+            found[name][batch] = row(rates, budget)
+    return machine.of_a_benchmark(None) | {"memory_kept": cpu_memory.kept()}, found
 
 
-def _row(rates: Any, budget: Budget) -> dict[str, Any]:
-    import numpy as np
-
+def row(rates: Rates, budget: Budget) -> dict[str, Any]:
+    """The figures of a row: medians over the repeats, and the distance of their quartiles."""
     each = 1e3 / np.asarray(rates.each)
     low, high = np.quantile(each, (0.25, 0.75))
     return {
@@ -154,15 +157,23 @@ def _row(rates: Any, budget: Budget) -> dict[str, Any]:
     }
 
 
-def alone(runtime: str, folder: Path, size: int) -> int | str:
-    """Bytes that a process held at most that opened the file and answered one image; or why not."""
-    where = (runtime, folder / RUNTIMES[runtime].file, threads_at_most(), MEMORY_BATCH, size)
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxnets.bench.deploy.alone", *map(str, where)],
-        capture_output=True,
-        text=True,
-    )
+def alone(
+    runtime: str, file: Path, shape: Sequence[int], limit: float, dtype: str = "uint8"
+) -> int | str:
+    """Bytes that a process held at most that opened a file and answered once; or why not.
+
+    Args:
+        shape, dtype: of what it answers.
+        limit: seconds that it may take.
+    """
+    said = ",".join(map(str, shape))
+    where = (runtime, str(file), str(threads_at_most()), said, dtype)
+    command = [sys.executable, "-m", "jaxnets.bench.deploy.alone", *where]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return f"took more than {limit:g} s"
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        return said[-1][:200] if said else f"exit code {done.returncode}"
+        lines = done.stderr.strip().splitlines()
+        return lines[-1][:200] if lines else f"exit code {done.returncode}"
     return int(done.stdout.split()[-1])

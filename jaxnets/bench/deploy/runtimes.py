@@ -76,7 +76,8 @@ def _without_gradients(net: Callable) -> Call:
     return call
 
 
-def _onnxruntime(path: Path, threads: int) -> Call:
+def load_onnx(path: Path, threads: int) -> Call:
+    """An .onnx in onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -90,6 +91,6 @@ RUNTIMES = {
     "jax": Runtime("net.stablehlo", _jax),
     "torch": Runtime("net.pt2", _torch),
     "torch compiled": Runtime("net.pt2", _compiled),
-    "onnxruntime": Runtime("net.onnx", _onnxruntime),
-    "onnxruntime int8": Runtime("net.int8.onnx", _onnxruntime),
+    "onnxruntime": Runtime("net.onnx", load_onnx),
+    "onnxruntime int8": Runtime("net.int8.onnx", load_onnx),
 }

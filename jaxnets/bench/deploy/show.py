@@ -14,12 +14,7 @@ MARKERS = ("o", "s", "D", "^", "v")
 def show_rows(machine: dict[str, Any] | None, rows: Sequence[dict[str, Any]]) -> None:
     """A line for each network, runtime and thread count, with all batches."""
     good = [row for row in rows if "ms_an_image" in row]
-    if machine and good:
-        from jaxnets.bench.show import BUSY, machine_line
-
-        print(f"\n{machine_line(machine)}\nmedian of n={good[0]['n']}, measured in turn\n")
-        if machine["load"][0] > BUSY * machine["cores"]:
-            print(f"the machine is busy (load {machine['load'][0]:.1f}): compare within a network")
+    _show_machine(machine, good)
     batches = sorted({row["batch"] for row in good})
     heads = [head for batch in batches for head in (f"ms at {batch}>", f"x{batch}>")]
     table = table_of(
@@ -48,6 +43,52 @@ def show_rows(machine: dict[str, Any] | None, rows: Sequence[dict[str, Any]]) ->
         for why in (row.get("error"), row.get("peak_memory_bytes")):
             if isinstance(why, str):
                 print(f"{row['config']}, {row.get('runtime', 'all')}: not measured: {why}")
+
+
+def show_fire(machine: dict[str, Any] | None, rows: Sequence[dict[str, Any]]) -> None:
+    """A line for each place and runtime: the Fire module and how the plain convolution compares."""
+    good = [row for row in rows if "ms_an_image" in row]
+    _show_machine(machine, good)
+    batches = sorted({row["batch"] for row in good})
+    heads = [head for batch in batches for head in (f"fire, ms at {batch}>", f"plain x{batch}>")]
+    table = table_of(
+        "module", "runtime", "parameters x>", "MACs x>", *heads, "fire, MB>", "plain, MB>",
+        fold="module", drop=("plain, MB", "fire, MB", "MACs x", "parameters x"),
+    )  # fmt: skip
+    found = {(row["config"], row["runtime"], row["batch"], row["kind"]): row for row in good}
+    for config, runtime in dict.fromkeys((row["config"], row["runtime"]) for row in good):
+        fire, plain = (found[config, runtime, batches[0], kind] for kind in ("fire", "plain"))
+        cells = []
+        for batch in batches:
+            fast, slow = (found[config, runtime, batch, kind] for kind in ("fire", "plain"))
+            cells += [f"{fast['ms_an_image']:.3f}", _ratio(slow, fast)]
+        table.add_row(
+            config,
+            runtime,
+            *(f"{plain[key] / fire[key]:.1f}" for key in ("parameters", "macs")),
+            *cells,
+            *(_mb(row.get("peak_memory_bytes")) for row in (fire, plain)),
+        )
+    show(table)
+    print(
+        "x: the plain convolution as a multiple of the Fire module; MB: onnxruntime alone, at most"
+    )
+    for row in rows:
+        if "error" in row:
+            print(f"{row['config']}: not measured: {row['error']}")
+
+
+def _mb(size: object) -> str:
+    return f"{size / 1e6:,.1f}" if isinstance(size, int) else "-"
+
+
+def _show_machine(machine: dict[str, Any] | None, good: Sequence[dict[str, Any]]) -> None:
+    if machine and good:
+        from jaxnets.bench.show import BUSY, machine_line
+
+        print(f"\n{machine_line(machine)}\nmedian of n={good[0]['n']}, measured in turn\n")
+        if machine["load"][0] > BUSY * machine["cores"]:
+            print(f"the machine is busy (load {machine['load'][0]:.1f}): compare within a network")
 
 
 def lines(
