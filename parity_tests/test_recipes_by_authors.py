@@ -37,6 +37,9 @@ from jaxnets.train.task import Run
 
 STEPS, EPOCHS, BATCH = 15, 2, 4
 IMAGES = {"se_resnet:documented": 58}  # the last batch of 2; for the others 60
+# Two of our own recipes for accuracy magnify a rounding, the documented ones are all held to 1e-8.
+# 1e-16 of v3's first weights moves its weights by 3e-7 in plain torch alone, 3e-15 by 2e-4 in JAX.
+TOLERANCES = {"cifar100_best:v3": 1e-4, "cifar100_best:v5": 1e-6}
 TOLERANCE = 1e-8
 # With v2 at 1/16 its squeezes have one channel, and a rounding grows a millionfold in thirty steps.
 NARROW = helpers.NARROW | {"cifar100_v2": {"width": 1 / 8}}
@@ -167,7 +170,7 @@ def give_masks(net: nn.Module, masks: list) -> None:
     net.register_forward_pre_hook(before)
 
 
-def assert_same(recipe: Recipe, got: Trained, want: Trained) -> None:
+def assert_same(recipe: Recipe, got: Trained, want: Trained, tolerance: float) -> None:
     """Weights, statistics and log.
 
     A bias in front of a BatchNorm has a gradient of rounding alone, which Adam magnifies to steps
@@ -177,7 +180,7 @@ def assert_same(recipe: Recipe, got: Trained, want: Trained) -> None:
     assert got.tensors.keys() == want.tensors.keys()
     optimizer = recipe.optimizer([nn.Parameter(torch.zeros(1))])
     for name, value in want.tensors.items():
-        bound = TOLERANCE
+        bound = tolerance
         layer, _, leaf = name.rpartition(".")
         convolution = leaf == "bias" and f"{layer}.running_mean" not in want.tensors
         if isinstance(optimizer, torch.optim.AdamW) and (convolution or leaf == "running_mean"):
@@ -190,7 +193,13 @@ def assert_same(recipe: Recipe, got: Trained, want: Trained) -> None:
             assert ours[key] == pytest.approx(value, rel=1e-5, abs=1e-7), key
 
 
-def check_training(recipe: Recipe, config: Any, workdir: Path, count: int = STEPS * BATCH) -> None:
+def check_training(
+    recipe: Recipe,
+    config: Any,
+    workdir: Path,
+    count: int = STEPS * BATCH,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Thirty steps of both trainers, from the same weights with the same dropout, are the author's.
 
     The configuration is the recipe's own but for the network's width, the length and the batches.
@@ -216,8 +225,9 @@ def check_training(recipe: Recipe, config: Any, workdir: Path, count: int = STEP
         want = train_author(recipe, data, net, masks)
         moved = max(relative_error(want.tensors[name], start[name].numpy()) for name in start)
         assert moved > 1e-2
-        assert_same(recipe, train_twin(config, data, start, masks, workdir / "torch"), want)
-        assert_same(recipe, train_jax(config, run, workdir / "jax"), want)
+        twin = train_twin(config, data, start, masks, workdir / "torch")
+        assert_same(recipe, twin, want, tolerance)
+        assert_same(recipe, train_jax(config, run, workdir / "jax"), want, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +239,8 @@ def test_thirty_steps(spec, tmp_path):
     recipe = RECIPES[spec]._replace(augment=authors.Options(ops=()))
     config = config_of(spec)
     config.augment.ops = ()
-    check_training(recipe, config, tmp_path, IMAGES.get(spec, STEPS * BATCH))
+    count, tolerance = IMAGES.get(spec, STEPS * BATCH), TOLERANCES.get(spec, TOLERANCE)
+    check_training(recipe, config, tmp_path, count, tolerance)
 
 
 @pytest.mark.slow
