@@ -267,7 +267,9 @@ def _se_resnet(
     se_reduction: int,
     drop: float,
     avg_pool_kernel_size: int | None,
+    whiten: bool,
 ) -> None:
+    flag("whiten", whiten)
     choice("se", se, ("stem", "block", "none"))
     number("drop", drop, "[0, 1)")
     whole("se_reduction", se_reduction)

@@ -28,6 +28,7 @@ OPTIONS = [
             "avg_pool_kernel_size": 16,
         },
     ),
+    ("se_resnet", {"num_channels": 16, "num_blocks": (1, 1), "whiten": True}),
     ("mish_se_resnet18", {**_MISH, "activation": "relu"}),
     ("mish_se_resnet18", {**_MISH, "se": False, "drop": 0.0}),
     (

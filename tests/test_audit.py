@@ -73,6 +73,7 @@ def test_entries_are_those_of_the_naming_rule():
 def test_options_change_the_count():
     assert audit("se_resnet", se="block").parameters == 4_733_610
     assert audit("se_resnet", se="none").parameters == 4_697_162
+    assert audit("se_resnet", whiten=True).parameters == 4_710_126
     assert audit("se_resnet", num_classes=100).parameters == 4_697_742 + 90 * 257
 
 

@@ -64,7 +64,7 @@ def test_every_preset_is_valid_and_lists_its_models_options(recipe, preset):
     options = set(config.model.to_dict()) - {"name", "num_classes"}
     optional = {"conv_kernel_sizes", "shortcut_kernel_sizes", "avg_pool_kernel_size"}
     # Younger than runs of these recipes, which would not resume if they were listed.
-    optional |= {"se_reduction", "cell"}
+    optional |= {"se_reduction", "cell", "whiten"}
     assert options <= set(model_options(config.model.name))
     assert set(model_options(config.model.name)) - options <= optional
     assert configs.from_json(configs.to_json(config)).optim.lr == config.optim.lr

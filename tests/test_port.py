@@ -99,6 +99,11 @@ def assert_same(got, want):
             {"num_blocks": (1, 1), "num_channels": 12, "se": "stem", "se_reduction": 3},
         ),
         Model(
+            "se_resnet",
+            10,
+            {"num_blocks": (1, 1), "num_channels": 16, "se": "none", "whiten": True},
+        ),
+        Model(
             "mish_se_resnet18",
             10,
             {"se": True, "widths": (8, 16, 16, 32, 32), "num_blocks": (1,) * 5, "se_reduction": 4},

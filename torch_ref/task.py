@@ -22,6 +22,7 @@ from torch_ref.averaging import begin
 from torch_ref.models import create_model
 from torch_ref.optim import groups, make_optimizer
 from torch_ref.step import Task, param_dtype
+from torch_ref.whitening import whitening_kernel
 
 
 def build(
@@ -53,6 +54,10 @@ def build(
             net.eval()(torch.zeros(1, 3, height, width))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device, param_dtype(config.dtype), memory_format=torch.channels_last)
+    if config.model.get("whiten"):
+        images = torch.from_numpy(data.train_images)
+        kernel = whitening_kernel(images, config.data.mean, config.data.std)
+        net.whiten[0].weight.data.copy_(kernel)
     if weights is not None:  # before the optimizer: Lookahead's slow weights start here too
         with _blaming("the initial weights"):
             net.load_state_dict(weights)

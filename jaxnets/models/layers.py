@@ -25,6 +25,7 @@ from jaxnets.models import initial
 class Conv(nnx.Conv):
     """Square 2-d convolution, (N, H, W, in) -> (N, H', W', out), zero padding `kernel_size // 2`.
 
+    Of an even kernel the padding is one less at the top and the left, as PyTorch's "same" has it.
     Explicit padding on both sides: XLA's "SAME" pads only right and bottom at stride 2.
     """
 
@@ -39,13 +40,13 @@ class Conv(nnx.Conv):
         kernel_init: initializers.Initializer = initial.uniform_kernel,
         **kwargs,
     ):
-        pad = kernel_size // 2
+        pad = (kernel_size - 1) // 2, kernel_size // 2
         super().__init__(
             in_features,
             out_features,
             (kernel_size, kernel_size),
             strides=stride,
-            padding=((pad, pad), (pad, pad)),
+            padding=(pad, pad),
             use_bias=bias,
             kernel_init=kernel_init,
             bias_init=initial.bias(in_features * kernel_size**2),

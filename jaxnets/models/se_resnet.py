@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.extrema import relu
-from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, Sequential
+from jaxnets.models.layers import BatchNorm, Classifier, Conv, Dropout, ReLU, Sequential
 
 
 class SEBlock(nnx.Module):
@@ -87,6 +87,8 @@ class SEResNet(nnx.Module):
         se_reduction: of an excitation's channels: it squeezes C to C // se_reduction.
         drop: dropout rate after every block and before the linear layer.
         avg_pool_kernel_size: only checked: 32 / 2^(stages - 1).
+        whiten: a convolution of 2x2 pixels to 24 channels, and a ReLU, before the stem: 4,710,126
+            parameters.  Training gives it `jaxnets.data.whitening`'s kernel.
         dtype, param_dtype: as in Flax; logits are at least float32.
 
     Source: S2 and S3.
@@ -107,6 +109,7 @@ class SEResNet(nnx.Module):
         se_reduction: int = 16,
         drop: float = 0.0,
         avg_pool_kernel_size: int | None = None,
+        whiten: bool = False,
         dtype: jnp.dtype | None = None,
         param_dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
@@ -115,7 +118,10 @@ class SEResNet(nnx.Module):
         shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
         kw = {"dtype": dtype, "param_dtype": param_dtype}
         width = num_channels
-        self.conv1 = Conv(3, width, 3, bias=False, rngs=rngs, **kw)
+        self.whiten = Sequential()
+        if whiten:
+            self.whiten = Sequential([Conv(3, 24, 2, bias=False, rngs=rngs, **kw), ReLU()])
+        self.conv1 = Conv(24 if whiten else 3, width, 3, bias=False, rngs=rngs, **kw)
         self.bn1 = BatchNorm(width, **kw)
         self.seblock = Sequential()
         if se == "stem":
@@ -146,7 +152,7 @@ class SEResNet(nnx.Module):
         self.linear = Classifier(in_channels, num_classes, rngs=rngs, **kw)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = relu(self.bn1(self.conv1(x)))
+        x = relu(self.bn1(self.conv1(self.whiten(x))))
         x = self.seblock(x)
         for layer in self.residual_layers:
             x = layer(x)

@@ -169,6 +169,8 @@ def _se_resnet(shapes: Shapes) -> dict[str, object]:
         else "none",
     }
     options |= _reduction(shapes, "conv1")
+    if "whiten.0.weight" in shapes:
+        options["whiten"] = True
     if set(sizes) != {3}:
         options["conv_kernel_sizes"] = tuple(sizes)
     if set(shortcuts) != {1}:

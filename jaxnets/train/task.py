@@ -20,6 +20,7 @@ from jaxnets.config.parts import frozen_norms, parts
 from jaxnets.data import Dataset, load
 from jaxnets.data.batches import steps_per_epoch
 from jaxnets.data.identity import identity
+from jaxnets.data.whitening import whitening_kernel
 from jaxnets.devices.layout import make_layout
 from jaxnets.errors import UserError
 from jaxnets.models import create_model
@@ -92,6 +93,10 @@ def build(
     if config.batch_size > count:
         raise UserError(f"config.batch_size={config.batch_size}: at most the {count} images")
     model = build_model(config, len(data.class_names))
+    if config.model.get("whiten"):
+        kernel = whitening_kernel(data.train_images, config.data.mean, config.data.std)
+        held = model.whiten[0].kernel
+        held.set_value(jnp.asarray(kernel, held[...].dtype))
     if fill is not None:
         fill(model)
     network, params, stats = split(model)

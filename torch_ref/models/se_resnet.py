@@ -72,12 +72,17 @@ class SEResNet(nn.Module):
         se_reduction: int = 16,
         drop: float = 0.0,
         avg_pool_kernel_size: int | None = None,
+        whiten: bool = False,
     ):
         super().__init__()
         conv_kernel_sizes = conv_kernel_sizes or [3] * len(num_blocks)
         shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
         width = num_channels
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.whiten = nn.Sequential()
+        if whiten:
+            self.whiten.append(nn.Conv2d(3, 24, 2, padding="same", bias=False))
+            self.whiten.append(nn.ReLU())
+        self.conv1 = nn.Conv2d(24 if whiten else 3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.seblock = SEBlock(width, se_reduction) if se == "stem" else nn.Sequential()
         self.residual_layers = nn.ModuleList()
@@ -105,7 +110,7 @@ class SEResNet(nn.Module):
         self.linear = Classifier(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.seblock(F.relu(self.bn1(self.conv1(x))))
+        x = self.seblock(F.relu(self.bn1(self.conv1(self.whiten(x)))))
         for layer in self.residual_layers:
             x = layer(x)
         return self.linear(self.dropout(self.avg_pool(x).flatten(1)))
