@@ -81,7 +81,7 @@ def assert_golden(
         assert got[part].keys() == wanted.keys(), sorted(got[part].keys() ^ wanted.keys())
         largest = max(value[0] for value in wanted.values())
         for name, value in wanted.items():
-            floor = 1e-6 * largest if part == "gradients" and value[0] < 1e-9 * largest else 0.0
+            floor = 1e-5 * largest if part == "gradients" and value[0] < 1e-9 * largest else 0.0
             _close(f"{part} {name}", figures(name, got[part][name]), np.array(value), bound, floor)
 
 

@@ -22,7 +22,6 @@ import jaxnets.train.task
 import torch_ref.loop
 import torch_ref.train
 from jaxnets import config as configs
-from jaxnets.devices.layout import Layout
 from jaxnets.port import to_torch
 from jaxnets.port.guess import describe
 from jaxnets.port.runs import convert, optimizer
@@ -100,9 +99,9 @@ def started_once(monkeypatch):
             kept[key] = make()
         return kept[key]
 
-    def program(self, function, *args, _compile=Layout.compile, **options):
-        key = str((function.func.__name__, function.keywords, jax.tree.map(np.shape, args)))
-        return once(key, lambda: _compile(self, function, *args, **options))
+    def programs(self, wanted, _compile=Stepper._compile):
+        key = str((wanted, jax.tree.map(np.shape, self._example)))
+        self._programs |= once(key, lambda: (_compile(self, wanted), self._programs)[1])
 
     def evaluation(self, *weights, _compile=Evaluator.compile):
         self._step = once("evaluation", lambda: (_compile(self, *weights), self._step)[1])
@@ -111,7 +110,7 @@ def started_once(monkeypatch):
     def model(*args, _build=jaxnets.train.task.build_model):
         return nnx.clone(once("model", lambda: _build(*args)))
 
-    monkeypatch.setattr(Layout, "compile", program)
+    monkeypatch.setattr(Stepper, "_compile", programs)
     monkeypatch.setattr(Evaluator, "compile", evaluation)
     monkeypatch.setattr(jaxnets.train.task, "build_model", model)
     monkeypatch.setattr("jaxnets.report.tensorboard.end_images", lambda *_: {})
