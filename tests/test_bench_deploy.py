@@ -254,6 +254,7 @@ def test_a_fire_module_against_a_plain_convolution(monkeypatch, capsys):
 
     monkeypatch.setattr("jaxnets.devices.runtime.setup", lambda *_: None)  # it outlasts the test
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(fire, "pin", lambda threads: None)
     monkeypatch.setattr(fire, "outcome", lambda work, *args: work(*args))
     place = fire.Place("x", 8, 2, 4, 8)
     ((machine, rows),) = fire.measured([place], [1, 2], BUDGET, log=str)

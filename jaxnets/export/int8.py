@@ -1,7 +1,6 @@
 """A network in int8: which layers it takes in float, and whether its answers are good enough."""
 
 import re
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from jaxnets.export.files import FORMATS, Opened, inputs, require
 from jaxnets.export.images import Int8Images, Labelled, random_images
 from jaxnets.export.source import Source
 from jaxnets.export.write import Proof, Refused, place_if, verify_alone
+from jaxnets.files.atomic import temporary_folder
 from jaxnets.timing import Rates, Work, alternate
 
 NOISE = 0.05
@@ -105,8 +105,8 @@ def export_int8(
     about = abouts.describe(source, kind, packages)
     network = onnx_file.network(source, kind)
     in_float32 = onnx_file.with_about(network, about)
-    with tempfile.TemporaryDirectory(prefix="jaxnets-int8-") as folder:
-        chosen, trials = _calibrated(source, network, about, images, Path(folder))
+    with temporary_folder("jaxnets-int8-") as folder:
+        chosen, trials = _calibrated(source, network, about, images, folder)
     layers = ", ".join(chosen.in_float) or "none"
     log(f"layers left in float: {layers} ({trials} trial{'s' * (trials > 1)} on training images)")
     opened = _opened(onnx_file.with_about(chosen.model, about), about)

@@ -62,7 +62,7 @@ class Quantizer:
 
         excluded = [name for layer in in_float for name in self._parts[layer]]
         path = self._folder / "int8.onnx"
-        with _quiet(), writing(tempfile.gettempdir()):
+        with _aside(self._folder), writing(self._folder):
             quantize_static(
                 self._model,
                 path,
@@ -123,11 +123,13 @@ def _reader(inputs: np.ndarray) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """onnxruntime logs at the root, which would get a handler that stays."""
-    root, nothing = logging.getLogger(), logging.NullHandler()
+def _aside(folder: Path) -> Iterator[None]:
+    """onnxruntime's own files lie in the folder; its log, at the root, gets no handler to stay."""
+    root, nothing, before = logging.getLogger(), logging.NullHandler(), tempfile.tempdir
     root.addHandler(nothing)
+    tempfile.tempdir = str(folder)
     try:
         yield
     finally:
+        tempfile.tempdir = before
         root.removeHandler(nothing)

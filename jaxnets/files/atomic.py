@@ -52,6 +52,14 @@ def removing(temporary: Path) -> Iterator[None]:
             _remove(temporary)
 
 
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A new folder for what is needed for a while; it goes also where a signal is the end."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    with removing(folder):
+        yield folder
+
+
 def _remove(path: Path) -> None:
     for _ in range(5):  # another thread may be writing into a folder
         shutil.rmtree(path, ignore_errors=True)

@@ -2,12 +2,11 @@
 
 A Fire module squeezes its channels by a 1x1 convolution and expands them by a 1x1 and a 3x3; the
 plain layer takes the same map to the same number of channels by one 3x3 convolution.  Both have
-BatchNorm and ReLU, which torch and onnxruntime fold or keep as they do in whole networks.
+BatchNorm and ReLU.  All is timed on one thread, where a process can be held to one.
 """
 
 import functools
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxnets.bench.case import Budget
-from jaxnets.bench.deploy.measure import Log, alone, outcome, row
-from jaxnets.bench.deploy.runtimes import load_onnx, threads_at_most
+from jaxnets.bench.deploy.measure import Log, alone, outcome, row, thread_counts
+from jaxnets.bench.deploy.runtimes import load_onnx, pin
+from jaxnets.files.atomic import temporary_folder
 from jaxnets.timing import Work, alternate
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ def measured(
 ) -> Iterator[tuple[dict[str, Any] | None, list[dict[str, Any]]]]:
     """Of every place the machine and its rows: one for each kind, runtime and batch."""
     for place in places:
-        with tempfile.TemporaryDirectory(prefix="jaxnets-fire-") as folder:
-            found = outcome(timed, place, Path(folder), batches, budget)
+        with temporary_folder("jaxnets-fire-") as folder:
+            found = outcome(timed, place, folder, batches, budget)
             if isinstance(found, str):
                 yield None, [{"config": place.network, "error": found}]
                 continue
             machine, rows = found
             shape = (max(batches), place.channels, place.size, place.size)
             for kind in KINDS:
-                file = Path(folder) / f"{kind}.onnx"
+                file = folder / f"{kind}.onnx"
                 held = alone("onnxruntime", file, shape, budget.compile_limit, "float32")
                 for one in rows:
                     if (one["kind"], one["runtime"]) == (kind, "onnxruntime"):
@@ -75,13 +75,15 @@ def timed(
 
     For a process of its own.
     """
+    threads = thread_counts()[0]
+    pin(threads)
     os.environ["JAX_PLATFORMS"] = "cpu"
     from jaxnets.devices import cpu_memory, machine, runtime
 
     runtime.setup("float32")
     import torch
 
-    torch.set_num_threads(threads_at_most())
+    torch.set_num_threads(threads)
     calls, about = {}, {}
     for kind in KINDS:
         net = _torch(place, kind)
@@ -92,7 +94,7 @@ def timed(
         _write_onnx(net, place, folder / f"{kind}.onnx")
         calls[kind, "jax"] = _jitted(place, kind)
         calls[kind, "torch"] = functools.partial(_forward, net)
-        calls[kind, "onnxruntime"] = load_onnx(folder / f"{kind}.onnx", threads_at_most())
+        calls[kind, "onnxruntime"] = load_onnx(folder / f"{kind}.onnx", threads)
     rows = []
     for batch in batches:
         shape = (batch, place.channels, place.size, place.size)

@@ -4,7 +4,6 @@ import functools
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from jaxnets.bench.case import Budget
 from jaxnets.bench.deploy.runtimes import RUNTIMES, pin, threads_at_most
 from jaxnets.bench.rows import apart
 from jaxnets.errors import UserError, one_line
+from jaxnets.files.atomic import temporary_folder
 from jaxnets.timing import Rates, Work, alternate
 
 Log = Callable[[str], None]
@@ -51,8 +51,8 @@ def measured(
 def _measured(
     case: Case, batches: Sequence[int], budget: Budget, log: Log
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    with tempfile.TemporaryDirectory(prefix="jaxnets-deploy-") as name:
-        folder, machine, times = Path(name), None, {}
+    with temporary_folder("jaxnets-deploy-") as folder:
+        machine, times = None, {}
         network = outcome(_prepared, case.config, folder)
         if isinstance(network, str):
             log(f"{case.spec}: not measured: {network}")
