@@ -23,6 +23,7 @@ CONFIG = "tests/tiny_config.py"
 TINY = ("--config.dtype=float64", "--config.batch_size=8", "--config.model.drop=0")
 FROZEN = "--config.optim.freeze=conv1,bn1,residual_layers.0.0.bn2.bias"
 SCALED = ("--config.optim.lr_scale.linear=10", "--config.optim.lr_scale.residual_layers.0.0=.3")
+MUON = ("--config.optim.name=muon", "--config.optim.lr=.02", "--config.optim.muon.rest=adamw")
 ADAMW = ("--config.optim.name=adamw", "--config.optim.lr=.01", "--config.optim.clip=norm")
 
 
@@ -43,8 +44,9 @@ def digits():
     [
         (FROZEN, "--config.eval_weights=slow"),
         (FROZEN, *SCALED, *ADAMW, "--config.schedule.per=step"),
+        (FROZEN, *SCALED, *MUON),
     ],
-    ids=["sgd with Lookahead", "adamw at rates of its own"],
+    ids=["sgd with Lookahead", "adamw at rates of its own", "muon at rates of its own"],
 )
 def test_twenty_steps_are_the_same(monkeypatch, digits, options):
     config = configs.read(CONFIG, [*TINY, *options])
