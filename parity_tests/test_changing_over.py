@@ -24,7 +24,7 @@ import torch_ref.train
 from jaxnets import config as configs
 from jaxnets.port import to_torch
 from jaxnets.port.guess import describe
-from jaxnets.port.runs import convert, optimizer
+from jaxnets.port.runs import convert, optimizer, write
 from jaxnets.port.runs.convert import port_run
 from jaxnets.port.runs.read import read
 from jaxnets.port.verify import Differences
@@ -67,9 +67,9 @@ CASES = [
     for j, look in enumerate(LOOKAHEADS)
 ]
 QUICK = [CASES[i] for i in (2, 9, 13, 16)]
-# Within an epoch and within a cycle; ten here and ten there, on a sync of the first form; and
-# between two epochs.  Then after every single step.
-FEW, ALL = (5, 10, 16), tuple(range(1, STEPS))
+# Within the first epoch, which is that of a warm-up, within a cycle, ten here and ten there, on a
+# sync of the first form, and between two epochs.  Then after every single step.
+FEW, ALL = (2, 5, 10, 16), tuple(range(1, STEPS))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,7 +78,7 @@ def quick():
     few = few_digits(45)
     none = Differences(0, 0, 1, "not computed")
     with little_effort(level=1) as patch:
-        for module in (jaxnets.train.task, torch_ref.train):
+        for module in (jaxnets.train.task, torch_ref.train, write):
             patch.setattr(module, "load", lambda *_, **__: few)
         patch.setattr(convert, "differences", lambda *_, **__: none)
         jax.config.update("jax_enable_x64", True)  # in every thread

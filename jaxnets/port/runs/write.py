@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,8 @@ def _tensors(tree: Any) -> Any:
         tensor = torch.from_numpy(np.array(tree))
         # As the twin keeps its parameters, so that its optimizer need not go across memory.
         return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+    if isinstance(tree, Counter):  # MultiStepLR's milestones, of which it asks more than of a dict
+        return tree
     if isinstance(tree, Mapping):
         return {key: _tensors(value) for key, value in tree.items()}
     if isinstance(tree, list):
