@@ -50,7 +50,7 @@ def data(workdir) -> Dataset:
     labels = from_workdir(workdir).logits(images).argmax(1)
     labels[::3] = 3
     train = squares(700, 2)
-    return Dataset(train, np.zeros(700, np.int32), images, labels, NAMES, "squares")
+    return Dataset(train, np.zeros(700, np.int32), images, labels, NAMES, "/home/me/squares")
 
 
 @pytest.fixture(autouse=True)

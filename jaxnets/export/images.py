@@ -1,6 +1,7 @@
 """The images that exports are compared on: real ones where they are at hand, else random ones."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ def int8_images(config: Any, class_names: Sequence[str], calibration: int) -> In
         data.train_images[calibrated],
         data.train_images[tried],
         judged,
-        f"training images of {data.source}",
+        f"training images of {_name(data)}",
     )
 
 
@@ -104,7 +105,12 @@ def _judged(data: Dataset, class_names: Sequence[str]) -> Labelled:
         split, images, labels = "validation", data.val_images, data.val_labels
     else:
         split, images, labels = "test", data.test_images, data.test_labels
-    return Labelled(images, labels, split, f"{split} images of {data.source}")
+    return Labelled(images, labels, split, f"{split} images of {_name(data)}")
+
+
+def _name(data: Dataset) -> str:
+    """Of the data, without the folders above: it is told in files that go to other people."""
+    return Path(data.source).name
 
 
 def random_images(count: int, size: int, seed: int = 0) -> np.ndarray:
