@@ -13,7 +13,13 @@ from typing import NamedTuple
 
 CONFIG = str(Path(__file__).parent / "tiny_config.py")
 # 1438 images in batches of 397, the last of 247: neither 2 nor 4 processes divide any of them.
-KEYS = ("--config.dtype=float64", "--config.batch_size=397", "--config.num_epochs=4")
+KEYS = (
+    *("--config.dtype=float64", "--config.batch_size=397", "--config.num_epochs=4"),
+    # Averages, whose statistics are recomputed over the parts, and images that are mixed across
+    # them.
+    *("--config.optim.ema.decay=.9", "--config.eval_weights=ema"),
+    *("--config.augment.mix.name=either", "--config.augment.mix.per_image=True"),
+)
 STEPS = 4  # an epoch
 # The command, which also says how many of the training images this process holds.
 CODE = """

@@ -19,6 +19,7 @@ import jax, numpy as np
 from jaxnets import config as configs
 from jaxnets.devices import runtime
 runtime.setup("float64")
+from jaxnets.train.evaluator import Statistics
 from jaxnets.train.stepper import Stepper
 from jaxnets.train.task import build
 from jaxnets.train.step import Totals
@@ -27,13 +28,15 @@ def train(kind, devices, batch_size):
     config = configs.read(sys.argv[1], ["--config.dtype=float64", f"--config.parallel={kind}",
          f"--config.devices={devices}", f"--config.batch_size={batch_size}",
          "--config.model.drop=.2", "--config.augment.mix.per_image=True",
+         "--config.optim.ema.decay=.9", "--config.optim.swa.from_epoch=2",
          f"--config.augment.mix.name={'either' if batch_size == 13 else 'none'}"])
     run = build(config)
     # 24 images in three batches of an epoch, the last one smaller, so that ten steps are cheap.
     few = 2 * batch_size + 3
     data = run.data._replace(train_images=run.data.train_images[:few],
                              train_labels=run.data.train_labels[:few])
-    task = run.task._replace(steps_per_epoch=3)
+    averaging = run.task.averaging._replace(steps_per_epoch=3)
+    task = run.task._replace(steps_per_epoch=3, averaging=averaging)
     stepper = Stepper(task, data, run.state)
     state, totals = stepper.replicate(run.state, Totals.zero())
     for step in range(10):
@@ -42,7 +45,9 @@ def train(kind, devices, batch_size):
         state, totals = stepper.step(state, totals, step % 3)
     state, totals = stepper.unreplicate(state, totals)
     assert int(state.step) == 10
-    return jax.device_get((state, totals))
+    assert int(state.opt_state.averages["swa"].n_averaged) == 2
+    refreshed = Statistics(task, data.train_images, few, 24).refreshed("ema", state)
+    return jax.device_get((refreshed, totals))
 
 assert jax.device_count() == 8
 worst = {}
@@ -54,7 +59,8 @@ for batch_size in (16, 13):  # 13: not a multiple of the devices; 3 images are f
             lambda a, b: float(np.abs(a - b).max() / (np.abs(a).max() or 1)), one, many)
         worst[f"{kind} {devices} batch {batch_size}"] = {
             "params": max(errors[0].params.values()), "stats": max(errors[0].stats.values()),
-            "slow": max(jax.tree.leaves(errors[0].opt_state)), "loss": errors[1].loss}
+            "slow": max(jax.tree.leaves(errors[0].opt_state.inner)), "loss": errors[1].loss,
+            "averages": max(jax.tree.leaves(errors[0].opt_state.averages))}
 print(json.dumps(worst))
 """
 
@@ -120,7 +126,7 @@ def errors() -> dict[str, dict[str, float]]:
 @pytest.mark.parametrize("layout", ["jit 8", "pmap 8", "pmap 3"])
 def test_ten_steps_are_those_of_one_device(errors, layout, batch):
     found = errors[f"{layout} {batch}"]
-    assert max(found[k] for k in ("params", "stats", "slow")) < 1e-10, found
+    assert max(found[k] for k in ("params", "stats", "slow", "averages")) < 1e-10, found
     assert found["loss"] < 1e-6, found  # summed in float32
 
 
