@@ -1,9 +1,5 @@
-"""A process that opens one file, answers one batch and says how much memory it held at most.
+"""What a process does that opens one file, answers one batch and says how much memory it took."""
 
-python -m jaxnets.bench.deploy.alone RUNTIME FILE THREADS SHAPE DTYPE
-"""
-
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +14,3 @@ def main(runtime: str, file: str, threads: str, shape: str, dtype: str) -> None:
     call = RUNTIMES[runtime].load(Path(file), int(threads))
     call(np.zeros([int(size) for size in shape.split(",")], dtype))
     print(peak_resident())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

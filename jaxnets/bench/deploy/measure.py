@@ -18,6 +18,7 @@ from jaxnets.files.atomic import temporary_folder
 from jaxnets.timing import Rates, Work, alternate
 
 Log = Callable[[str], None]
+_ALONE = "import sys; from jaxnets.bench.deploy import alone; alone.main(*sys.argv[1:])"
 
 
 class Case(NamedTuple):
@@ -168,7 +169,7 @@ def alone(
     """
     said = ",".join(map(str, shape))
     where = (runtime, str(file), str(threads_at_most()), said, dtype)
-    command = [sys.executable, "-m", "jaxnets.bench.deploy.alone", *where]
+    command = [sys.executable, "-c", _ALONE, *where]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
