@@ -259,6 +259,7 @@ def test_a_checkpoint_of_the_twin_with_anything_else_in_it(change, tmp_path):
         net, device = torch.nn.Linear(1, 1), "cpu"
         optimizer = torch.optim.SGD(net.parameters())
         averages: ClassVar = {}
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
 
     rest = {"step": 3, "acc": None, "totals": [0.0] * 5, "progress": {"best_step": 2}}
     twins.save(tmp_path / "last.pt", Task, rest)

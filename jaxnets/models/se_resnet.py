@@ -118,9 +118,10 @@ class SEResNet(nnx.Module):
         shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
         kw = {"dtype": dtype, "param_dtype": param_dtype}
         width = num_channels
-        self.whiten = Sequential()
         if whiten:
             self.whiten = Sequential([Conv(3, 24, 2, bias=False, rngs=rngs, **kw), ReLU()])
+        else:
+            self.whiten = None
         self.conv1 = Conv(24 if whiten else 3, width, 3, bias=False, rngs=rngs, **kw)
         self.bn1 = BatchNorm(width, **kw)
         self.seblock = Sequential()
@@ -152,7 +153,9 @@ class SEResNet(nnx.Module):
         self.linear = Classifier(in_channels, num_classes, rngs=rngs, **kw)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = relu(self.bn1(self.conv1(self.whiten(x))))
+        if self.whiten is not None:
+            x = self.whiten(x)
+        x = relu(self.bn1(self.conv1(x)))
         x = self.seblock(x)
         for layer in self.residual_layers:
             x = layer(x)

@@ -78,10 +78,10 @@ class SEResNet(nn.Module):
         conv_kernel_sizes = conv_kernel_sizes or [3] * len(num_blocks)
         shortcut_kernel_sizes = shortcut_kernel_sizes or [1] * len(num_blocks)
         width = num_channels
-        self.whiten = nn.Sequential()
+        self.whiten = None
         if whiten:
-            self.whiten.append(nn.Conv2d(3, 24, 2, padding="same", bias=False))
-            self.whiten.append(nn.ReLU())
+            kernel = nn.Conv2d(3, 24, 2, padding="same", bias=False)
+            self.whiten = nn.Sequential(kernel, nn.ReLU())
         self.conv1 = nn.Conv2d(24 if whiten else 3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.seblock = SEBlock(width, se_reduction) if se == "stem" else nn.Sequential()
@@ -110,7 +110,9 @@ class SEResNet(nn.Module):
         self.linear = Classifier(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.seblock(F.relu(self.bn1(self.conv1(self.whiten(x)))))
+        if self.whiten is not None:
+            x = self.whiten(x)
+        x = self.seblock(F.relu(self.bn1(self.conv1(x))))
         for layer in self.residual_layers:
             x = layer(x)
         return self.linear(self.dropout(self.avg_pool(x).flatten(1)))
