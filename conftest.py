@@ -10,6 +10,10 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 
+from jaxnets.devices import cpu_memory, runtime
+
+runtime.setup()  # before any device is asked for: the tests compute as the commands do
+
 # Hypothesis would draw the same ones for ever where CI is set.
 settings.register_profile(
     "varied",
@@ -31,6 +35,14 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter):
     seed = terminalreporter.config.option.hypothesis_seed
     terminalreporter.write_line(f"random examples: repeat them with --hypothesis-seed={seed}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memory_given_back():
+    """What one command asks of malloc would hold for every test after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_memory, "_mallopt", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

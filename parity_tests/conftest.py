@@ -3,10 +3,6 @@
 import jax
 import pytest
 
-from jaxnets.devices import runtime
-
-runtime.setup()  # before any device is asked for: the tests compute as the commands do
-
 
 @pytest.fixture(scope="module", autouse=True)
 def x64():

@@ -6,10 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from jaxnets import cli, signals
-from jaxnets.devices import cpu_memory, runtime
 from tests.commands import main_of
-
-runtime.setup()  # before any device is asked for: the tests compute as the commands do
 
 
 class Result(NamedTuple):
@@ -18,14 +15,6 @@ class Result(NamedTuple):
     code: int
     out: str
     err: str
-
-
-@pytest.fixture(scope="session", autouse=True)
-def memory_given_back():
-    """What one command asks of malloc would hold for every test after it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu_memory, "_mallopt", lambda: None)
-        yield
 
 
 @pytest.fixture

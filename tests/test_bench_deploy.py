@@ -108,7 +108,7 @@ def test_memory_is_that_of_one_runtime_alone(prepared):
 
 def test_what_fails_alone_says_why(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"x")
-    assert "net.onnx" in str(alone("onnxruntime", tmp_path / "net.onnx", SHAPE, 60.0))
+    assert "Load model from" in str(alone("onnxruntime", tmp_path / "net.onnx", SHAPE, 60.0))
     assert alone("onnxruntime", tmp_path / "net.onnx", SHAPE, 0.001) == "took more than 0.001 s"
 
 
