@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnets.errors import UserError, one_line, unknown
 from jaxnets.export import about as abouts
-from jaxnets.files.regular import read_bytes
+from jaxnets.files.regular import read_file
 
 Answer = tuple[np.ndarray, np.ndarray]
 """Logits and probabilities, float32 (N, K)."""
@@ -110,10 +110,7 @@ def open_export(path: Path, form: str) -> Opened:
         UserError: no such file, none of ours, damaged, or its runtime is missing.
     """
     require(FORMATS[form].runs, str(path))
-    try:
-        data = read_bytes(path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
+    data = read_file(path)
     module = FORMATS[form].load()
     try:
         said = module.about_of(data)
